@@ -1,0 +1,222 @@
+"""The records that every part speaks: frozen, slotted, without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+
+class CounterpointError(Exception):
+    """A mistake that a person can mend; its text is one line that says what was wanted and what came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: `system`, `user` or `assistant`.
+        content: The turn's text.
+    """
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an expert draws its tokens.
+
+    Attributes:
+        max_tokens: Largest number of generated tokens.
+        temperature: 0 is greedy.
+        top_p: Probability mass that sampling keeps, in (0, 1].
+        stop: Strings that end the answer; they are not part of it.
+        seed: Seed of the draw, or None for the engine's own.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer took.
+
+    Attributes:
+        prompt_tokens: Tokens read.
+        completion_tokens: Tokens written.
+        cost_usd: Price in US dollars, 0 for experts without a price.
+        calls: Calls of experts that this sums.
+
+    Example:
+        >>> Usage(10, 2, calls=1) + Usage(5, 1, calls=1)
+        Usage(prompt_tokens=15, completion_tokens=3, cost_usd=0.0, calls=2)
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    calls: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cost_usd + other.cost_usd,
+            self.calls + other.calls,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a caller asks of the mixture.
+
+    Attributes:
+        id: Name of the request, unique among those in flight.
+        messages: The conversation, oldest first.
+        sampling: Limits and randomness of each expert's answer; None leaves them to the experts' settings.
+        k: Number of experts wanted, or None for the policy's own.
+        experts: The only experts allowed, or None for all.
+        exclude: Experts not allowed.
+        aggregator: Kind of aggregator wanted, or None for the mixture's own.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    sampling: Sampling | None = None
+    k: int | None = None
+    experts: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    aggregator: str | None = None
+
+    @property
+    def question(self) -> str:
+        """What was asked: the text of the last user turn."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One question to one expert.
+
+    Attributes:
+        id: Name of the call, unique among those in flight.
+        expert: Name of the expert.
+        messages: The conversation to continue.
+        sampling: Limits and randomness.
+    """
+
+    id: str
+    expert: str
+    messages: tuple[Message, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, from an expert or from the mixture.
+
+    Attributes:
+        text: The answer, empty where `error` is set.
+        expert: Name of the expert, or of the mixture.
+        usage: Tokens, price and calls.
+        finish_reason: `stop`, `length` or `error`.
+        latency_s: Seconds from asking to the last token.
+        error: One line of what went wrong, or None.
+        degraded: True where an expert failed and the others answered without it.
+    """
+
+    text: str
+    expert: str
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: str = "stop"
+    latency_s: float = 0.0
+    error: str | None = None
+    degraded: bool = False
+
+    @classmethod
+    def failed(cls, expert: str, error: str, latency_s: float = 0.0) -> Answer:
+        """The answer of an expert that could not answer."""
+        return cls("", expert, Usage(calls=1), "error", latency_s, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of text that an expert has just written.
+
+    Attributes:
+        call_id: The call that it belongs to.
+        text: The new characters.
+    """
+
+    call_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of a call.
+
+    Attributes:
+        call_id: The call that ends.
+        answer: The whole answer.
+    """
+
+    call_id: str
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The router's decision.
+
+    Attributes:
+        experts: Chosen expert names, best first.
+        weights: Weight of each chosen expert, same order; they sum to 1.
+        primary: The expert whose answer stands where nothing else decides.
+        scores: Predicted probability of a right answer, for every expert of the pool.
+        reasons: Why, in words: the nearest questions or the skills that spoke for the choice.
+    """
+
+    experts: tuple[str, ...]
+    weights: tuple[float, ...]
+    primary: str
+    scores: Mapping[str, float]
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """How an answer came about.
+
+    Attributes:
+        request_id: The request.
+        route: Which experts were asked, and why.
+        answers: What each said, in the route's order.
+        aggregator: Kind of the aggregator.
+        weights: Weight that the aggregator gave to each distinct answer.
+        usage: Sum over all calls, the aggregator's among them.
+        waits_s: Seconds that each call of the route waited before its expert began.
+    """
+
+    request_id: str
+    route: Route
+    answers: tuple[Answer, ...]
+    aggregator: str
+    weights: Mapping[str, float]
+    usage: Usage
+    waits_s: Mapping[str, float] = field(default_factory=dict)
+
+
+def asked(question: str, id: str = "q", **options: object) -> Request:
+    """Make a request of one user turn.
+
+    Example:
+        >>> asked("What is 2 + 2?", k=1).question
+        'What is 2 + 2?'
+    """
+    return replace(Request(id, (Message("user", question),)), **options)  # type: ignore[arg-type]

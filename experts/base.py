@@ -1,0 +1,115 @@
+"""What an expert is, and what every engine that runs one promises."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from data.records import Call, CounterpointError, Delta, Done
+
+Event = Delta | Done
+
+
+class EngineError(CounterpointError):
+    """An engine that cannot start or cannot answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertSpec:
+    """One expert as an engine sees it.
+
+    Attributes:
+        name: The expert's name in the mixture.
+        model: Folder, hub id or `packaged:` name of the weights, or the remote model's id.
+        engine: Kind of engine (`experts.ENGINES`).
+        adapter: Folder of a LoRA adapter on the model, or None.
+        revision: Revision on the hub.
+        system: System message put before conversations that have none.
+        chat_template: Jinja text that replaces the model's own template.
+        max_model_len: Largest number of prompt and generated tokens together.
+        max_tokens: Limit of an answer where the caller gives none.
+        dtype: `bfloat16`, `float16` or `float32`; None is the engine's own choice.
+        quantization: vLLM's name of a quantisation, or None.
+        gpus: GPUs of one replica; above one is tensor parallelism, 0 is the CPU.
+        trust_remote_code: Whether code that comes with the weights may run.
+        price: US dollars per million prompt and generated tokens.
+        api_base: Base URL of a remote expert.
+        api_key_env: Environment variable that holds a remote expert's key.
+        timeout_s: Seconds that a remote expert may take for one answer.
+        options: Settings of one engine only, such as the script of a scripted one.
+    """
+
+    name: str
+    model: str
+    engine: str
+    adapter: str | None = None
+    revision: str | None = None
+    system: str | None = None
+    chat_template: str | None = None
+    max_model_len: int = 2048
+    max_tokens: int = 256
+    dtype: str | None = None
+    quantization: str | None = None
+    gpus: int = 0
+    trust_remote_code: bool = False
+    price: tuple[float, float] = (0.0, 0.0)
+    api_base: str | None = None
+    api_key_env: str | None = None
+    timeout_s: float = 120.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def engine_key(self) -> str:
+        """Name of the engine that can serve this expert; adapters of one base share theirs."""
+        return f"{self.engine}:{self.model}:{self.revision or ''}:{self.dtype or ''}:{self.quantization or ''}"
+
+    def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Price of one answer, in US dollars.
+
+        Example:
+            >>> ExpertSpec("far", "m", "openai", price=(0.25, 2.0)).cost_usd(1_000_000, 500_000)
+            1.25
+        """
+        return (prompt_tokens * self.price[0] + completion_tokens * self.price[1]) / 1e6
+
+
+class Engine(Protocol):
+    """Runs one model and the adapters on it.
+
+    `generate` yields pieces of text as they are written (`Delta`) and, for every call, exactly one `Done`.
+    A call that fails ends in a `Done` whose answer bears the error; the other calls go on.
+    """
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the weights and the cache take, 0 before `start`."""
+        ...
+
+    async def start(self) -> None:
+        """Load the weights.
+
+        Raises:
+            EngineError: They are not there or do not fit.
+        """
+        ...
+
+    def generate(self, calls: Sequence[Call]) -> AsyncIterator[Event]:
+        """Answer calls, several at a time where the engine can; closing the iterator abandons those that run."""
+        ...
+
+    async def sleep(self, level: int = 1) -> None:
+        """Give the memory back and keep what a quick `wake` needs.
+
+        Raises:
+            EngineError: The platform cannot; `stop` and `start` are the way.
+        """
+        ...
+
+    async def wake(self) -> None:
+        """Undo `sleep`."""
+        ...
+
+    async def stop(self) -> None:
+        """End the engine and give its memory back; stopping twice is no error."""
+        ...

@@ -1,0 +1,100 @@
+"""An expert that follows a script: for docs, demonstrations and tests, with faults on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from data.records import Answer, Call, Delta, Done, Usage
+from experts.base import EngineError, Event, ExpertSpec
+
+
+class ScriptedEngine:
+    """Answer by the first rule whose pattern is found in the last message.
+
+    The rules stand in `options["script"]`, a list of objects: `match` (a regular expression), and `say` (the answer) or
+    `fail` (the error); optional `delay_s` (seconds before the first word). Without a rule that fits, it echoes.
+    `options["dies_after"]` ends the engine after so many answers.
+
+    Example:
+        >>> spec = ExpertSpec("a", "-", "scripted", options={"script": [{"match": "capital", "say": "Paris"}]})
+        >>> async def ask(question):
+        ...     engine = ScriptedEngine([spec])
+        ...     await engine.start()
+        ...     call = Call("1", "a", (Message("user", question),))
+        ...     return [event.answer.text async for event in engine.generate([call]) if isinstance(event, Done)]
+        >>> from data.records import Message
+        >>> asyncio.run(ask("What is the capital of France?"))
+        ['Paris']
+    """
+
+    def __init__(self, specs: Sequence[ExpertSpec]) -> None:
+        self.specs = {spec.name: spec for spec in specs}
+        self.answered = 0
+        self._awake = False
+        for spec in specs:
+            for rule in spec.options.get("script", []):
+                if not isinstance(rule, dict) or "match" not in rule or not ({"say", "fail"} & set(rule)):
+                    raise EngineError(f"a rule of {spec.name!r} needs match, and say or fail; it is {rule!r}")
+
+    @property
+    def memory_bytes(self) -> int:
+        """What `options["memory_bytes"]` says, while awake."""
+        return sum(int(spec.options.get("memory_bytes", 0)) for spec in self.specs.values()) if self._awake else 0
+
+    async def start(self) -> None:
+        """Be ready after `options["start_s"]` seconds."""
+        await asyncio.sleep(max((float(spec.options.get("start_s", 0)) for spec in self.specs.values()), default=0.0))
+        self._awake = True
+
+    async def _answer(self, call: Call, events: asyncio.Queue[Event]) -> None:
+        spec, start = self.specs[call.expert], time.monotonic()
+        dies_after = spec.options.get("dies_after")
+        if dies_after is not None and self.answered >= int(dies_after):
+            events.put_nowait(Done(call.id, Answer.failed(call.expert, "the engine died")))
+            return
+        text = call.messages[-1].content if call.messages else ""
+        rule = next((rule for rule in spec.options.get("script", []) if re.search(rule["match"], text)), {"say": text})
+        await asyncio.sleep(float(rule.get("delay_s", 0)))
+        if "fail" in rule:
+            events.put_nowait(Done(call.id, Answer.failed(call.expert, rule["fail"], time.monotonic() - start)))
+            return
+        words = re.findall(r"\S+\s*", rule["say"])
+        kept = words[: call.sampling.max_tokens]
+        for word in kept:
+            events.put_nowait(Delta(call.id, word))
+            await asyncio.sleep(0)
+        self.answered += 1
+        usage = Usage(len(text.split()), len(kept), spec.cost_usd(len(text.split()), len(kept)), calls=1)
+        reason = "stop" if len(kept) == len(words) else "length"
+        events.put_nowait(Done(call.id, Answer("".join(kept).strip(), call.expert, usage, reason, time.monotonic() - start)))
+
+    async def generate(self, calls: Sequence[Call]) -> AsyncIterator[Event]:
+        """Answer all calls at once."""
+        if not self._awake:
+            raise EngineError("the scripted engine is not running: start it first")
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        tasks = [asyncio.create_task(self._answer(call, events)) for call in calls]
+        waiting = len(tasks)
+        try:
+            while waiting:
+                event = await events.get()
+                waiting -= isinstance(event, Done)
+                yield event
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def sleep(self, level: int = 1) -> None:
+        """Give the memory back."""
+        self._awake = False
+
+    async def wake(self) -> None:
+        """Take it again."""
+        self._awake = True
+
+    async def stop(self) -> None:
+        """End."""
+        self._awake = False
