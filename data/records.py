@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 
 class CounterpointError(Exception):
@@ -28,14 +28,14 @@ class Sampling:
     """How an expert draws its tokens.
 
     Attributes:
-        max_tokens: Largest number of generated tokens.
+        max_tokens: Largest number of generated tokens; None is the expert's own limit.
         temperature: 0 is greedy.
         top_p: Probability mass that sampling keeps, in (0, 1].
         stop: Strings that end the answer; they are not part of it.
         seed: Seed of the draw, or None for the engine's own.
     """
 
-    max_tokens: int = 256
+    max_tokens: int | None = None
     temperature: float = 0.0
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Request:
     Attributes:
         id: Name of the request, unique among those in flight.
         messages: The conversation, oldest first.
-        sampling: Limits and randomness of each expert's answer; None leaves them to the experts' settings.
+        sampling: Limits and randomness of each expert's answer.
         k: Number of experts wanted, or None for the policy's own.
         experts: The only experts allowed, or None for all.
         exclude: Experts not allowed.
@@ -87,7 +87,7 @@ class Request:
 
     id: str
     messages: tuple[Message, ...]
-    sampling: Sampling | None = None
+    sampling: Sampling = field(default_factory=Sampling)
     k: int | None = None
     experts: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
@@ -128,6 +128,7 @@ class Answer:
         latency_s: Seconds from asking to the last token.
         error: One line of what went wrong, or None.
         degraded: True where an expert failed and the others answered without it.
+        support: Where several answers were weighed, each distinct one and its weight, heaviest first.
     """
 
     text: str
@@ -137,6 +138,7 @@ class Answer:
     latency_s: float = 0.0
     error: str | None = None
     degraded: bool = False
+    support: tuple[tuple[str, float], ...] = ()
 
     @classmethod
     def failed(cls, expert: str, error: str, latency_s: float = 0.0) -> Answer:
@@ -198,25 +200,14 @@ class Trace:
         route: Which experts were asked, and why.
         answers: What each said, in the route's order.
         aggregator: Kind of the aggregator.
-        weights: Weight that the aggregator gave to each distinct answer.
+        support: Each distinct answer and the weight that the aggregator gave it, heaviest first.
         usage: Sum over all calls, the aggregator's among them.
-        waits_s: Seconds that each call of the route waited before its expert began.
     """
 
     request_id: str
     route: Route
     answers: tuple[Answer, ...]
     aggregator: str
-    weights: Mapping[str, float]
+    support: tuple[tuple[str, float], ...]
     usage: Usage
-    waits_s: Mapping[str, float] = field(default_factory=dict)
 
-
-def asked(question: str, id: str = "q", **options: object) -> Request:
-    """Make a request of one user turn.
-
-    Example:
-        >>> asked("What is 2 + 2?", k=1).question
-        'What is 2 + 2?'
-    """
-    return replace(Request(id, (Message("user", question),)), **options)  # type: ignore[arg-type]

@@ -6,13 +6,17 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from data.records import Call, CounterpointError, Delta, Done
+from data.records import Call, CounterpointError, Delta, Done, Sampling
 
 Event = Delta | Done
 
 
 class EngineError(CounterpointError):
     """An engine that cannot start or cannot answer."""
+
+
+class EngineDied(EngineError):
+    """An engine that ended while it answered; started again, it may well answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,20 @@ class ExpertSpec:
     def engine_key(self) -> str:
         """Name of the engine that can serve this expert; adapters of one base share theirs."""
         return f"{self.engine}:{self.model}:{self.revision or ''}:{self.dtype or ''}:{self.quantization or ''}"
+
+    @property
+    def needs_slot(self) -> bool:
+        """Whether the expert takes a slot's memory; `options["slot"]` puts a scripted one there."""
+        return self.engine in ("vllm", "transformers") or bool(self.options.get("slot"))
+
+    def limit(self, sampling: Sampling) -> int:
+        """Largest number of tokens that an answer may have.
+
+        Example:
+            >>> ExpertSpec("a", "m", "vllm", max_tokens=64).limit(Sampling())
+            64
+        """
+        return self.max_tokens if sampling.max_tokens is None else sampling.max_tokens
 
     def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Price of one answer, in US dollars.

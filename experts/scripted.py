@@ -8,7 +8,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from data.records import Answer, Call, Delta, Done, Usage
-from experts.base import EngineError, Event, ExpertSpec
+from experts.base import EngineDied, EngineError, Event, ExpertSpec
+from experts.remote import Put, together
 
 
 class ScriptedEngine:
@@ -49,43 +50,34 @@ class ScriptedEngine:
         await asyncio.sleep(max((float(spec.options.get("start_s", 0)) for spec in self.specs.values()), default=0.0))
         self._awake = True
 
-    async def _answer(self, call: Call, events: asyncio.Queue[Event]) -> None:
+    async def _answer(self, call: Call, put: Put) -> None:
         spec, start = self.specs[call.expert], time.monotonic()
         dies_after = spec.options.get("dies_after")
         if dies_after is not None and self.answered >= int(dies_after):
-            events.put_nowait(Done(call.id, Answer.failed(call.expert, "the engine died")))
-            return
+            self._awake = False
+            raise EngineDied(f"the engine of {call.expert!r} died")
         text = call.messages[-1].content if call.messages else ""
         rule = next((rule for rule in spec.options.get("script", []) if re.search(rule["match"], text)), {"say": text})
         await asyncio.sleep(float(rule.get("delay_s", 0)))
         if "fail" in rule:
-            events.put_nowait(Done(call.id, Answer.failed(call.expert, rule["fail"], time.monotonic() - start)))
+            put(Done(call.id, Answer.failed(call.expert, rule["fail"], time.monotonic() - start)))
             return
         words = re.findall(r"\S+\s*", rule["say"])
-        kept = words[: call.sampling.max_tokens]
+        kept = words[: spec.limit(call.sampling)]
         for word in kept:
-            events.put_nowait(Delta(call.id, word))
+            put(Delta(call.id, word))
             await asyncio.sleep(0)
         self.answered += 1
         usage = Usage(len(text.split()), len(kept), spec.cost_usd(len(text.split()), len(kept)), calls=1)
         reason = "stop" if len(kept) == len(words) else "length"
-        events.put_nowait(Done(call.id, Answer("".join(kept).strip(), call.expert, usage, reason, time.monotonic() - start)))
+        put(Done(call.id, Answer("".join(kept).strip(), call.expert, usage, reason, time.monotonic() - start)))
 
     async def generate(self, calls: Sequence[Call]) -> AsyncIterator[Event]:
         """Answer all calls at once."""
         if not self._awake:
-            raise EngineError("the scripted engine is not running: start it first")
-        events: asyncio.Queue[Event] = asyncio.Queue()
-        tasks = [asyncio.create_task(self._answer(call, events)) for call in calls]
-        waiting = len(tasks)
-        try:
-            while waiting:
-                event = await events.get()
-                waiting -= isinstance(event, Done)
-                yield event
-        finally:
-            for task in tasks:
-                task.cancel()
+            raise EngineDied("the scripted engine is not running: start it first")
+        async for event in together(calls, self._answer):
+            yield event
 
     async def sleep(self, level: int = 1) -> None:
         """Give the memory back."""

@@ -100,7 +100,7 @@ class TransformersEngine:
         rows, ready = [], []
         for call in calls:
             try:
-                rows.append(prompt_ids(spec, self._tokenizer, call.messages, sampling.max_tokens))
+                rows.append(prompt_ids(spec, self._tokenizer, call.messages, spec.limit(sampling)))
                 ready.append(call)
             except EngineError as error:
                 put(Done(call.id, Answer.failed(call.expert, str(error))))
@@ -114,7 +114,7 @@ class TransformersEngine:
             return
         for call, row, text, count in zip(ready, rows, texts, counts, strict=True):
             usage = Usage(len(row), count, spec.cost_usd(len(row), count), calls=1)
-            reason = "length" if count >= sampling.max_tokens else "stop"
+            reason = "length" if count >= spec.limit(sampling) else "stop"
             put(Done(call.id, Answer(text.strip(), call.expert, usage, reason, time.monotonic() - start)))
 
     def _run(
@@ -159,7 +159,7 @@ class TransformersEngine:
             out = self._model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                max_new_tokens=sampling.max_tokens,
+                max_new_tokens=spec.limit(sampling),
                 pad_token_id=tokenizer.pad_token_id,
                 stopping_criteria=StoppingCriteriaList([Watch()]),
                 **how,

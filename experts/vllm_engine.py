@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data.records import Answer, Call, Delta, Done, Usage
-from experts.base import EngineError, Event, ExpertSpec
+from experts.base import EngineDied, EngineError, Event, ExpertSpec
 from experts.chat import prompt_ids, stops
 from experts.models import resolve
 
@@ -28,7 +28,7 @@ class _Running:
 
     call: Call
     spec: ExpertSpec
-    events: asyncio.Queue[Event]
+    events: asyncio.Queue[Event | EngineDied]
     started: float = field(default_factory=time.monotonic)
     text: str = ""
     tokens: int = 0
@@ -123,8 +123,10 @@ class VLLMEngine:
                     for output in self._engine.step():
                         self._report(output)
         except BaseException as error:  # the engine is gone: every call in it ends, none hangs
-            for running in list(self._running.values()):
-                self._end(running, Answer.failed(running.call.expert, f"the engine died: {type(error).__name__}: {error}"))
+            died = EngineDied(f"the engine of {self.base.name!r} died: {type(error).__name__}: {error}")
+            for running in self._running.values():
+                loop.call_soon_threadsafe(running.events.put_nowait, died)
+            self._running.clear()
             self._engine = None
         else:
             self._engine.engine_core.shutdown()
@@ -156,9 +158,9 @@ class VLLMEngine:
 
         call, spec, sampling = running.call, running.spec, running.call.sampling
         try:
-            ids = prompt_ids(spec, self._tokenizer, call.messages, sampling.max_tokens)
+            ids = prompt_ids(spec, self._tokenizer, call.messages, spec.limit(sampling))
             params = SamplingParams(
-                max_tokens=sampling.max_tokens,
+                max_tokens=spec.limit(sampling),
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 stop=[*sampling.stop, *stops(spec, self._tokenizer)],
@@ -197,14 +199,16 @@ class VLLMEngine:
     async def generate(self, calls: Sequence[Call]) -> AsyncIterator[Event]:
         """Answer calls in the running batch."""
         if self._thread is None or not self._thread.is_alive():
-            raise EngineError(f"the engine of {self.base.name!r} is not running: start it first")
-        events: asyncio.Queue[Event] = asyncio.Queue()
+            raise EngineDied(f"the engine of {self.base.name!r} is not running: start it first")
+        events: asyncio.Queue[Event | EngineDied] = asyncio.Queue()
         open_calls = {call.id for call in calls}
         for call in calls:
             self._inbox.put(("add", _Running(call, self.specs[call.expert], events)))
         try:
             while open_calls:
                 event = await events.get()
+                if isinstance(event, EngineDied):
+                    raise event
                 if isinstance(event, Done):
                     open_calls.discard(event.call_id)
                 yield event

@@ -1,0 +1,83 @@
+"""Experts of any provider that LiteLLM knows; the only module that imports it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from data.records import Call, Usage
+from experts.base import EngineError, ExpertSpec
+from experts.chat import prepare
+from experts.remote import RemoteEngine, RemoteError, api_key
+
+
+class LiteLLMEngine(RemoteEngine):
+    """Ask remote experts through LiteLLM, streamed; its telemetry and its download of prices are off.
+
+    Args:
+        specs: The experts; `model` is LiteLLM's name, such as `openai/gpt-5-mini`.
+        concurrency: Largest number of calls under way at once.
+    """
+
+    _litellm: Any = None
+
+    async def start(self) -> None:
+        """Import LiteLLM and check the keys."""
+        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import asks the network for prices
+        try:
+            import litellm
+        except ImportError as error:
+            raise EngineError("the litellm engine needs LiteLLM: install counterpoint[remote]") from error
+        litellm.telemetry = False
+        litellm.suppress_debug_info = True
+        litellm.drop_params = True
+        await super().start()
+        self._litellm = litellm
+
+    async def _ask(self, spec: ExpertSpec, call: Call) -> AsyncIterator[str | tuple[str, Usage]]:
+        sampling = call.sampling
+        settings: dict[str, Any] = {
+            "stop": list(sampling.stop) or None,
+            "seed": sampling.seed,
+            "api_base": spec.api_base,
+            "api_key": api_key(spec),
+        }
+        reason: str | None = None
+        usage: Any = None
+        pieces = 0
+        try:
+            stream = await self._litellm.acompletion(
+                model=spec.model,
+                messages=prepare(spec, call.messages),
+                max_tokens=spec.limit(sampling),
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                stream=True,
+                stream_options={"include_usage": True},
+                timeout=spec.timeout_s,
+                max_retries=0,
+                num_retries=0,
+                **{name: value for name, value in settings.items() if value is not None},
+            )
+            async for chunk in stream:
+                usage = getattr(chunk, "usage", None) or usage
+                for choice in chunk.choices[:1]:
+                    reason = choice.finish_reason or reason
+                    if piece := choice.delta.content:
+                        pieces += 1
+                        yield piece
+        except Exception as failure:  # LiteLLM has an error for every provider's every mood
+            status = getattr(failure, "status_code", None)
+            headers = getattr(getattr(failure, "response", None), "headers", None) or {}
+            if status is None:
+                raise RemoteError(f"{spec.model}: {type(failure).__name__}: {failure}"[:300], retry=True) from failure
+            raise RemoteError.of_status(spec.model, int(status), failure, headers.get("retry-after")) from failure
+        prompt = int(usage.prompt_tokens) if usage else 0
+        completion = int(usage.completion_tokens) if usage else pieces
+        yield reason or "stop", Usage(prompt, completion, spec.cost_usd(prompt, completion), calls=1)
+
+    async def stop(self) -> None:
+        """Forget the module."""
+        await super().stop()
+        self._litellm = None

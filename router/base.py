@@ -1,0 +1,165 @@
+"""What a router is: texts in, one probability per expert out; and how a fitted one is kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+import pandas as pd
+
+from data.encoders import MINILM, Encoder, get_encoder
+from data.records import CounterpointError
+from data.scores import pivot
+
+FORMAT_VERSION = 1
+
+
+class RouterError(CounterpointError):
+    """A router that cannot be fitted, saved or loaded."""
+
+
+class Router(Protocol):
+    """Predicts how likely each expert is to answer right.
+
+    A text's scores depend on that text only, to the last bit, whatever else is scored in the same call.
+    """
+
+    kind: ClassVar[str]
+    experts_: list[str]
+
+    def fit(self, table: pd.DataFrame) -> Self:
+        """Learn from a score table."""
+        ...
+
+    def scores(self, texts: Sequence[str]) -> np.ndarray:
+        """Predict the probability of a right answer, shape (n_texts, n_experts), each in [0, 1]."""
+        ...
+
+    def reasons(self, text: str) -> tuple[str, ...]:
+        """Say in a few lines what speaks for the scores of a text."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write an artefact: JSON and safetensors, nothing that runs."""
+        ...
+
+
+class EmbeddingRouter:
+    """What routers on text embeddings share: encoding, one row at a time, and the artefact.
+
+    Args:
+        encoder: Name of the text encoder.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, *, encoder: str = MINILM) -> None:
+        self.encoder = encoder
+        self._encode: Encoder | None = None
+
+    def fit(self, table: pd.DataFrame) -> Self:
+        """Learn from a score table.
+
+        Args:
+            table: Rows of `data.scores`; cells may be missing, but every expert needs at least one.
+
+        Raises:
+            ScoreTableError: The table is not one.
+            RouterError: An expert has no score at all.
+        """
+        queries, scores = pivot(table)
+        self.experts_ = list(dict.fromkeys(table["expert"]))
+        unseen = [name for name, column in zip(self.experts_, scores.T, strict=True) if np.isnan(column).all()]
+        if unseen:
+            raise RouterError(f"expert {unseen[0]!r} has no score in the table")
+        self._fit(self._vectors(list(queries["query"])), scores, queries)
+        return self
+
+    def _vectors(self, texts: Sequence[str]) -> np.ndarray:
+        if self._encode is None:
+            self._encode = get_encoder(self.encoder)
+        return self._encode(texts)
+
+    def scores(self, texts: Sequence[str]) -> np.ndarray:
+        """Predict the probability of a right answer, shape (n_texts, n_experts)."""
+        if not hasattr(self, "experts_"):
+            raise RouterError(f"the {self.kind} router is not fitted: call fit, or load an artefact")
+        # row by row: a matrix product rounds by its shape, and a route must not depend on who shares the batch
+        rows = [self._score(vector) for vector in self._vectors(texts)]
+        return np.stack(rows) if rows else np.zeros((0, len(self.experts_)))
+
+    def reasons(self, text: str) -> tuple[str, ...]:
+        """Say nothing beyond the scores."""
+        return ()
+
+    def _fit(self, vectors: np.ndarray, scores: np.ndarray, queries: pd.DataFrame) -> None:
+        raise NotImplementedError
+
+    def _score(self, vector: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The fitted state: what goes into JSON, and the arrays."""
+        raise NotImplementedError
+
+    def _restore(self, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write `router.json` and `weights.safetensors`.
+
+        Raises:
+            RouterError: The folder cannot be written.
+        """
+        from safetensors.numpy import save
+
+        meta, arrays = self._state()
+        weights = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        head = {
+            "version": FORMAT_VERSION,
+            "kind": self.kind,
+            "encoder": self.encoder,
+            "experts": self.experts_,
+            "sha256": hashlib.sha256(weights).hexdigest(),
+            "state": meta,
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "weights.safetensors").write_bytes(weights)
+            (folder / "router.json").write_text(json.dumps(head, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RouterError(f"cannot write the router to {folder}: {error.strerror or error}") from error
+
+    @classmethod
+    def restore(cls, head: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
+        """Make a fitted router of an artefact's parts."""
+        router = cls(encoder=head["encoder"])
+        router.experts_ = list(head["experts"])
+        router._restore(head["state"], arrays)
+        return router
+
+
+def read_artefact(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read and check the parts of a router's artefact.
+
+    Raises:
+        RouterError: It is absent, damaged, or of a version that this program does not read.
+    """
+    from safetensors.numpy import load
+
+    try:
+        head: dict[str, Any] = json.loads((folder / "router.json").read_text(encoding="utf-8"))
+        weights = (folder / "weights.safetensors").read_bytes()
+    except OSError as error:
+        raise RouterError(f"no router in {folder}: {Path(error.filename or '').name} is not there; make one by `counterpoint router fit`") from error
+    except ValueError as error:
+        raise RouterError(f"{folder / 'router.json'} is no JSON: {error}") from error
+    if head.get("version") != FORMAT_VERSION:
+        raise RouterError(f"the router in {folder} has version {head.get('version')}, this program reads {FORMAT_VERSION}")
+    if hashlib.sha256(weights).hexdigest() != head.get("sha256"):
+        raise RouterError(f"{folder / 'weights.safetensors'} is damaged: its checksum is not the one in router.json")
+    return head, load(weights)

@@ -1,0 +1,293 @@
+"""One YAML file per mixture, checked before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from aggregator import KINDS as AGGREGATORS
+from data.records import CounterpointError
+from experts import ENGINES, ExpertSpec
+from experts.hardware import gpu_count, local_engine
+from router import FixedK, Mass, Policy
+
+ASSETS = Path(__file__).parent / "assets"
+"""What `package:` paths start from: the demo's adapters, router, scores and mixture."""
+
+
+class ConfigError(CounterpointError):
+    """A config that cannot be used; the text says where, what was wanted and what came."""
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Price(_Config):
+    """US dollars per million tokens."""
+
+    input: NonNegativeFloat = 0.0
+    output: NonNegativeFloat = 0.0
+
+
+class ExpertConfig(_Config):
+    """One expert: a model of its own, or an adapter on another expert's."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """What routes, traces and callers call it."""
+    model: str | None = None
+    """Folder, hub id, `packaged:NAME`, or a remote model's id."""
+    base: str | None = None
+    """Name of the expert whose model an adapter sits on."""
+    adapter: str | None = None
+    """Folder of a LoRA adapter."""
+    engine: str = "auto"
+    """Kind of engine; `auto` is vLLM where it is installed, else transformers."""
+    description: str = ""
+    """What it is good at, in a few words."""
+    licence: str = ""
+    """Licence of the weights."""
+    revision: str | None = None
+    """Revision on the hub."""
+    gpus: Annotated[int, Field(ge=0)] | None = None
+    """GPUs of one replica; None is one where the machine has one, else none."""
+    max_model_len: PositiveInt = 2048
+    """Tokens that prompt and answer may take together."""
+    max_tokens: PositiveInt = 256
+    """Limit of an answer where the caller gives none."""
+    dtype: Literal["bfloat16", "float16", "float32"] | None = None
+    """Number type of the weights; None is the engine's own choice."""
+    quantization: str | None = None
+    """vLLM's name of a quantisation."""
+    chat_template: str | None = None
+    """Jinja text in place of the model's own template."""
+    system: str | None = None
+    """System message for conversations that bring none."""
+    trust_remote_code: bool = False
+    """Whether Python that comes with the weights may run."""
+    price: Price = Price()
+    """US dollars per million tokens."""
+    api_base: str | None = None
+    """URL of a remote server, up to /v1."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key; the key itself never stands in a config."""
+    timeout_s: PositiveFloat = 120.0
+    """Seconds that a remote expert may take for one answer."""
+    options: dict[str, Any] = {}
+    """Settings of one engine only."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> ExpertConfig:
+        if (self.model is None) == (self.base is None):
+            raise ValueError("wanted either model, or base with adapter")
+        if (self.base is None) != (self.adapter is None):
+            raise ValueError("base and adapter come together: base names the expert whose model the adapter sits on")
+        if self.engine != "auto" and self.engine not in ENGINES:
+            raise ValueError(f"no engine is called {self.engine!r}; there are auto, {', '.join(ENGINES)}")
+        return self
+
+
+class PolicyConfig(_Config):
+    """How many experts a request gets."""
+
+    kind: Literal["top-k", "mass"] = "top-k"
+    k: PositiveInt = 3
+    mass: Annotated[float, Field(gt=0, le=1)] = 0.9
+    k_min: PositiveInt = 1
+    k_max: PositiveInt = 3
+
+    def build(self) -> Policy:
+        """Make the policy."""
+        return FixedK(self.k) if self.kind == "top-k" else Mass(self.mass, self.k_min, self.k_max)
+
+
+class RouterConfig(_Config):
+    """Where the fitted router is, and how its scores become a choice."""
+
+    path: str
+    policy: PolicyConfig = PolicyConfig()
+
+
+class AggregatorConfig(_Config):
+    """Which aggregator makes one answer of several."""
+
+    kind: str = "weighted"
+    expert: str | None = None
+    """The expert that writes, for kinds that need one."""
+
+    @model_validator(mode="after")
+    def _known(self) -> AggregatorConfig:
+        if self.kind not in AGGREGATORS:
+            raise ValueError(f"no aggregator is called {self.kind!r}; there are {', '.join(AGGREGATORS)}")
+        if self.expert is not None and self.kind != "fuse":
+            raise ValueError(f"the aggregator {self.kind!r} asks no expert; expert belongs to fuse")
+        return self
+
+
+class PoolConfig(_Config):
+    """How many slots local experts share."""
+
+    slots: PositiveInt = 1
+
+
+class ServingConfig(_Config):
+    """Where the endpoint listens."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+
+
+class MixtureConfig(_Config):
+    """A whole mixture."""
+
+    version: Literal[1]
+    name: str = "counterpoint"
+    """The `model` that clients ask for."""
+    experts: Annotated[list[ExpertConfig], Field(min_length=1)]
+    router: RouterConfig | None = None
+    """None asks the experts in their order, all equally likely to be right."""
+    aggregator: AggregatorConfig = AggregatorConfig()
+    pool: PoolConfig = PoolConfig()
+    serving: ServingConfig = ServingConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MixtureConfig:
+        names = [expert.name for expert in self.experts]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two experts are called {twice[0]!r}")
+        if self.name in names:
+            raise ValueError(f"the mixture and an expert are both called {self.name!r}")
+        for expert in self.experts:
+            base = next((other for other in self.experts if other.name == expert.base), None)
+            if expert.base is not None and (base is None or base.model is None):
+                raise ValueError(f"expert {expert.name!r}: base must be an expert with a model of its own, not {expert.base!r}")
+        if self.aggregator.expert is not None and self.aggregator.expert not in names:
+            raise ValueError(f"aggregator: no expert is called {self.aggregator.expert!r}; there are {', '.join(names)}")
+        return self
+
+
+def load_config(path: Path) -> MixtureConfig:
+    """Read a mixture's YAML; paths in it become absolute, from the YAML's folder or, after `package:`, from ours.
+
+    Raises:
+        ConfigError: The file is absent, no YAML, or says something that does not fit; one line, with the place.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"no config at {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: wanted a mapping with version, experts and so on, not {type(raw).__name__}")
+    try:
+        config = MixtureConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_line(error, raw)}") from error
+    return _absolute(config, path.resolve().parent)
+
+
+def _first_line(error: ValidationError, raw: dict[str, Any]) -> str:
+    first = error.errors()[0]
+    place = ".".join(_named(raw, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        key = str(first["loc"][-1])
+        near = difflib.get_close_matches(key, _keys_at(first["loc"][:-1]), n=1)
+        message = "no such key" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(_keys_at(first['loc'][:-1]))}")
+    elif first["type"] != "value_error" and first["type"] != "missing":
+        message = f"{message}, not {first['input']!r}"
+    more = len(error.errors()) - 1
+    return f"{place + ': ' if place else ''}{message}" + (f" (and {more} more)" if more else "")
+
+
+def _named(raw: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The place of an error, with experts by their names."""
+    names = []
+    for part in location:
+        raw = raw[part] if isinstance(raw, dict) and part in raw or isinstance(raw, list) and isinstance(part, int) else None
+        names.append(str(raw["name"]) if isinstance(part, int) and isinstance(raw, dict) and "name" in raw else str(part))
+    return names
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = MixtureConfig
+    for part in location:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            inner = [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type) and issubclass(a, BaseModel)]
+            if not inner:
+                return []
+            model = inner[0]
+    return list(model.model_fields)
+
+
+def resolve_path(path: str, folder: Path) -> Path:
+    """Make a config's path absolute.
+
+    Example:
+        >>> resolve_path("router", Path("/srv/mixture")).as_posix()
+        '/srv/mixture/router'
+    """
+    if path.startswith("package:"):
+        return ASSETS / path.removeprefix("package:")
+    return (folder / Path(path).expanduser()).resolve()
+
+
+def _absolute(config: MixtureConfig, folder: Path) -> MixtureConfig:
+    experts = []
+    for expert in config.experts:
+        changes: dict[str, Any] = {}
+        if expert.adapter is not None:
+            adapter = resolve_path(expert.adapter, folder)
+            if not (adapter / "adapter_config.json").is_file():
+                raise ConfigError(f"experts.{expert.name}.adapter: no LoRA adapter at {adapter}")
+            changes["adapter"] = str(adapter)
+        local = expert.model is not None and (expert.model.startswith((".", "/", "~", "package:")) or (folder / expert.model).exists())
+        if local and expert.model is not None and expert.engine not in ("openai", "litellm", "scripted"):
+            model = resolve_path(expert.model, folder)
+            if not model.exists():
+                raise ConfigError(f"experts.{expert.name}.model: nothing at {model}")
+            changes["model"] = str(model)
+        experts.append(expert.model_copy(update=changes))
+    update: dict[str, Any] = {"experts": experts}
+    if config.router is not None:
+        update["router"] = config.router.model_copy(update={"path": str(resolve_path(config.router.path, folder))})
+    return config.model_copy(update=update)
+
+
+def expert_specs(config: MixtureConfig) -> list[ExpertSpec]:
+    """Turn a config's experts into what engines take; adapters take their base's model and engine."""
+    bases = {expert.name: expert for expert in config.experts}
+    specs = []
+    for expert in config.experts:
+        base = bases[expert.base] if expert.base else expert
+        engine = local_engine() if base.engine == "auto" else base.engine
+        gpus = base.gpus if base.gpus is not None else min(1, gpu_count()) if engine in ("vllm", "transformers") else 0
+        specs.append(
+            ExpertSpec(
+                name=expert.name,
+                model=str(base.model),
+                engine=engine,
+                adapter=expert.adapter,
+                revision=base.revision,
+                system=expert.system if expert.system is not None else base.system,
+                chat_template=expert.chat_template or base.chat_template,
+                max_model_len=base.max_model_len,
+                max_tokens=expert.max_tokens if "max_tokens" in expert.model_fields_set else base.max_tokens,
+                dtype=base.dtype,
+                quantization=base.quantization,
+                gpus=gpus,
+                trust_remote_code=base.trust_remote_code,
+                price=(expert.price.input, expert.price.output),
+                api_base=expert.api_base,
+                api_key_env=expert.api_key_env,
+                timeout_s=expert.timeout_s,
+                options=expert.options,
+            )
+        )
+    return specs
