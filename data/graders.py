@@ -5,103 +5,195 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterator
+from itertools import islice
 
-_FINAL = re.compile(r"(?:final answer|answer)\s*(?:is|:)\s*", re.IGNORECASE)
-_NUMBER = re.compile(r"[-−]?(?<![\w.])\d[\d,]*(?:\.\d+)?(?:/\d+)?|[-−]?\.\d+")
-_LETTER = re.compile(r"(?<![A-Za-z])\(?([A-Z])\)?(?![A-Za-z'’])")
-_MARKS = str.maketrans("", "", "*_`$")
+from data.skills import in_words
+
+# No pattern below may backtrack over a long text: an answer can be as long as its writer likes.
+
+_PLAIN = str.maketrans(
+    {0x2212: "-", 0x2013: "-", 0x2044: "/", 0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0xAB: '"', 0xBB: '"'}
+    | dict.fromkeys([0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0xAD])  # invisible
+)
+_STATED = re.compile(
+    r"\b(?:answer|output|result)[\s*_]*(?:\b(?:is|are|would be|should be)\b:?|[:=])(?!\s*not\b)[\s*_]*"
+    r"|^[#*_ ]{0,9}(?:final )?answer[*_ ]{0,9}$|\\boxed\{|####",
+    re.IGNORECASE | re.MULTILINE,
+)
+_FENCE = re.compile(r"\s*```\w*\s*")
+_BULLET = re.compile(r"\s*(?:[-*]\s+|•\s*|\d+[.)]\s+)")
+_SENTENCE = re.compile(r"(?<=\w{3})[.!](?:\s+(?=[A-Z])|\s*$)")
+
+NUMBER = re.compile(
+    r"(?:(?<![\w)^])-)?(?<![\w^])(?<!\d\.)"
+    r"(?:\d+ \d+/\d+|(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\.)\.\d+)(?:[eE][-+]?\d+)?(?:/\d+)?)"
+)
+"""A number: a sign, thousands between commas, decimals, a power of ten, a fraction (`2 1/2` is one too)."""
+_SPELLINGS = [
+    (re.compile(r"(?<=\d)['_\u00a0\u2009\u202f](?=\d{3}(?!\d))"), ""),  # thousands apart
+    (re.compile(r"\s+"), " "),
+    (re.compile(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}"), r"\1/\2"),
+    (re.compile(r" ?(?:\u00d7|\\times|x|\*) ?10\^\{?(-?\d+)\}?"), r"e\1"),
+    (re.compile(r"\$"), ""),
+    (re.compile(r"[*_` ]+"), " "),
+    (re.compile(r"(?<!\d )\b(?:minus|negative) (?=\d)", re.IGNORECASE), "-"),
+]
+_WORDS = {in_words(number).replace("-", " "): float(number) for number in range(100)}
+
+_SMALL = re.compile(r"^\(?([a-j])(?=\)|[.:,](?![a-z])|$)|\b(?:option|choice|letter) \(?([a-j])\b|(?<!\w)\(([a-j])\)")
+_ONE = r"(?<![\w'])\(?(?:[A-HJ]|I(?! [a-z]))\)?(?![\w'])"
+_HEDGE = re.compile(rf"{_ONE}(?:, ?{_ONE}){{0,9}}(?:,? (?:and|or|&) | ?/ ?){_ONE}")
+_DENIED = re.compile(rf"\bnot (?:option )?{_ONE}|{_ONE} (?:is|are) (?:false|wrong|incorrect|not)\b")
+_LETTER = re.compile(  # "A dog" and "I think" are words; "A is true" is a choice
+    r"(?<![\w'])\(?(A(?! (?!(?:is|because|since|as)\b)[a-z])|[B-H]|I(?! (?!is\b)[a-z])|J)\)?(?![\w'])"
+)
+
+_LEAD = re.compile(
+    r"(?:(?:so|thus|therefore),? )?(?:it's|(?:it|that|this|the .{1,60}?) (?:is|was|will be|would be|prints|outputs|returns|becomes)):? ",
+    re.IGNORECASE,
+)
+_TAIL = re.compile(r",? (?:because|since)\b|,? (?:is|was|comes) (?:the|an?)\b|, (?:the|an?|which|who)\b| \(")
+_LIST_LEAD = re.compile(r"[^,;]{0,80}?(?:\b(?:are|is)\b:?|:) ")
+_BETWEEN = re.compile(r"[-=]?>|[,;&<→]|\b(?:and|then)\b")
 
 
-def _final(text: str) -> str:
-    """The part that states the answer: what follows the last "answer is" or "answer:", else everything."""
-    parts = _FINAL.split(text)
-    return parts[-1] if parts[-1].strip() else text
+def _plain(text: str) -> str:
+    """A text with one kind of dash and of quotes, composed letters, and nothing invisible."""
+    return unicodedata.normalize("NFC", text).translate(_PLAIN)
+
+
+def _parts(text: str) -> Iterator[tuple[str, bool]]:
+    """What may hold the answer: what follows "answer is" and the like, the last first, then everything; and whether it is stated."""
+    yield from ((part, True) for part in reversed(_STATED.split(text)[1:]) if part.strip())
+    yield _STATED.sub(" ", text), False
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of the answer itself, without code fences and a first line such as "Here it is:"."""
+    part, _ = next(_parts(text))
+    lines = [line.strip() for line in part.splitlines() if line.strip() and not _FENCE.fullmatch(line)]
+    return lines[1:] if len(lines) > 1 and lines[0].rstrip("* ").endswith(":") else lines
+
+
+def _bare(text: str) -> str:
+    """A text without the quotes, marks and the stop around it."""
+    edges = " *`$\"'}"
+    return " ".join(text.strip(edges).rstrip(".!,;:").strip(edges).rstrip(".!,;:").split())
 
 
 def read_choice(text: str) -> str | None:
-    """Read the letter of a choice.
+    """Read the letter of a choice from A to J; two letters at once, or all in a row, are none.
 
     Example:
         >>> read_choice("The answer is (C) because B is false."), read_choice("b) it"), read_choice("I do not know.")
         ('C', 'B', None)
     """
-    stated = len(_FINAL.split(text)) > 1
-    final = _final(text).translate(_MARKS).strip()
-    if small := re.match(r"\(?([a-z])(?:[).:]|$)", final):
-        return small[1].upper()
-    found: list[str] = [m for m in _LETTER.findall(final)]
-    if found and found[0] in "AI" and re.match(rf"{found[0]}\s+[a-z]", final):  # the words "A" and "I"
-        found = found[1:]
-    if not found:
-        return None
-    leads = _LETTER.match(final) is not None
-    return found[0] if stated or leads else found[-1]
+    for part, stated in _parts(_plain(unicodedata.normalize("NFKC", text))):
+        flat = " ".join(re.sub(r"[*_`$]", " ", part).split())
+        flat = _SMALL.sub(lambda found: f"({(found[1] or found[2] or found[3]).upper()})", flat)
+        flat = _DENIED.sub(" ", _HEDGE.sub(" ", flat)).strip()
+        letters = [found[1] for found in _LETTER.finditer(flat)]
+        echoed = next((at for at, letter in enumerate(letters) if letter != chr(ord("A") + at)), len(letters))
+        if echoed > 2:  # the options of the question, said again
+            letters = letters[echoed:]
+        if letters:
+            return letters[0] if stated or (echoed <= 2 and _LETTER.match(flat)) else letters[-1]
+    return None
 
 
 def read_number(text: str) -> float | None:
-    """Read a number: the first after "answer is", else the last one that stands in the text.
+    """Read a number: the first after "answer is", else the last one that stands in the text; up to 99 also in words.
 
     Example:
         >>> read_number("12 + 30 = 42."), read_number("The answer is 1,200 (not 7)."), read_number("none")
         (42.0, 1200.0, None)
+        >>> read_number("There are 180 minutes in 3 hours."), read_number("It is forty-two.")
+        (180.0, 42.0)
     """
-    stated = len(_FINAL.split(text)) > 1
-    found = _NUMBER.findall(_final(text).translate(_MARKS))
-    if not found:
+    halves = re.sub("[\u00bc-\u00be\u2150-\u215e]", lambda one: " " + unicodedata.normalize("NFKC", one[0]), text)
+    for part, stated in _parts(_plain(halves)):
+        flat = part
+        for pattern, spelled in _SPELLINGS:
+            flat = pattern.sub(spelled, flat)
+        if stated and (sum_ := re.match(r"[\d .,+/\u00d7\u00f7()=x-]*=", flat)):  # "the answer is 5 + 6 = 11"
+            flat = flat[sum_.end() :]
+        outside = re.sub(r"\([^()]*\)", " ", flat)  # "42 (12 + 30)"
+        flat = outside if NUMBER.search(outside) else flat
+        found = [one for one in NUMBER.finditer(flat) if not flat.endswith("not ", 0, one.start())]
+        if not found:
+            continue
+        chosen = found[0] if stated else found[-1]
+        if not stated and len(found) > 1 and flat[found[-2].end() : chosen.start()].endswith(" in "):
+            chosen = found[-2]  # "180 minutes in 3 hours"
+        return _value(chosen[0])
+    words = (read_exact(text) or "").lower().replace("-", " ")
+    positive = words.removeprefix("minus ").removeprefix("negative ")
+    return None if positive not in _WORDS else _WORDS[positive] if positive == words else -_WORDS[positive]
+
+
+def _value(number: str) -> float | None:
+    whole, _, part = number.replace(",", "").rpartition(" ")
+    top, _, bottom = part.partition("/")
+    if bottom and float(bottom) == 0:
         return None
-    chosen = (found[0] if stated else found[-1]).replace(",", "").replace("−", "-")
-    top, _, bottom = chosen.partition("/")
-    try:
-        return float(top) / float(bottom) if bottom else float(top)
-    except (ValueError, ZeroDivisionError):
-        return None
+    value = float(top) / float(bottom or 1)
+    return float(whole) + math.copysign(value, float(whole)) if whole else value
 
 
 def read_exact(text: str) -> str | None:
-    """Read a short text: the stated answer or the first line, without quotes, marks and the final stop.
+    """Read a short text: the stated answer or the first sentence, without "it is", reasons, quotes, marks and the final stop.
 
     Example:
-        >>> read_exact('The answer is "red-ox".'), read_exact("")
-        ('red-ox', None)
+        >>> read_exact('The answer is "red-ox".'), read_exact("Ben is the tallest."), read_exact("")
+        ('red-ox', 'Ben', None)
     """
-    lines = [line for line in _final(text).strip().splitlines() if line.strip()]
-    if not lines:
-        return None
-    bare = lines[0].strip().translate(str.maketrans("", "", "*`$")).strip()
-    bare = bare.rstrip(".!").strip().strip("\"'“”‘’").rstrip(".!").strip()
-    return " ".join(bare.split()) or None
+    line = next(iter(_lines(_plain(text))), "")
+    first = _SENTENCE.split(_BULLET.sub("", line, count=1), maxsplit=1)[0]
+    lead = _LEAD.match(first)
+    rest = re.sub(r"^\W{0,3}(?:[Oo]n|[Ii]n) (?=[A-Z])", "", first[lead.end() :] if lead else first)
+    return _bare(_TAIL.split(rest, maxsplit=1)[0]) or _bare(line) or None
 
 
 def read_list(text: str) -> list[str] | None:
-    """Read a list: parts between commas, line breaks or bullets.
+    r"""Read a list: parts between commas, line breaks or bullets.
 
     Example:
-        >>> read_list("The answer is: pear, plum and fig."), read_list("1. pear\\n2. fig")
+        >>> read_list("The answer is: pear, plum and fig."), read_list("1. pear\n2. fig")
         (['pear', 'plum', 'fig'], ['pear', 'fig'])
     """
-    final = _final(text).strip()
-    lines = [re.sub(r"^\s*(?:[-*•]|\d+[.)]\s)\s*", "", line) for line in final.splitlines() if line.strip()]
-    parts = re.split(r",|;|\band\b", lines[0]) if len(lines) == 1 else lines
-    items = [item for part in parts if (item := part.strip().strip("[](){}*`\"'. ").lower())]
+    lines = [line for line in _lines(re.sub(r",\s*\n", ", ", _plain(text))) if re.search(r"\w", line)]
+    if len(bullets := [line for line in lines if _BULLET.match(line)]) > 1:
+        parts = [_BULLET.sub("", line, count=1) for line in bullets]
+    else:
+        first = _SENTENCE.split(lines[0], maxsplit=1)[0] if lines else ""
+        lead = _LIST_LEAD.match(first)
+        parts = _BETWEEN.split(first[lead.end() :] if lead else first)
+        if len(lines) > 1 and sum(1 for part in parts if part.strip()) < 2:
+            parts = lines
+    items = [item for part in parts if (item := " ".join(part.strip("[](){}*`\"'., ").lower().split()))]
     return items or None
 
 
 def read_json(text: str) -> dict[str, object] | None:
-    """Read the first JSON object in a text.
+    """Read the first JSON object in a text, one after "answer is" before others.
 
     Example:
         >>> read_json('Here it is: {"age": 31}.'), read_json("{age}")
         ({'age': 31}, None)
     """
     decoder = json.JSONDecoder()
-    for match in re.finditer(r"\{", text):
-        try:
-            value, _ = decoder.raw_decode(text[match.start() :])
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            return value
+    for part, _ in _parts(text):
+        for start in islice(re.finditer(r"\{", part), 1000):
+            try:
+                value, _ = decoder.raw_decode(part, start.start())
+            except RecursionError:
+                return None
+            except ValueError:
+                continue
+            if isinstance(value, dict):
+                return value
     return None
 
 
@@ -111,30 +203,52 @@ def _numbers(text: str, answer: str) -> bool:
 
 
 def _exact(text: str, answer: str) -> bool:
-    # capitals are part of the answer only where it has nothing else: "OX" is the upper case of "ox", but "paris" is Paris
-    got, want = read_exact(text), read_exact(answer)
-    if got is None or want is None:
-        return False
-    return got == want if want.isupper() or want.islower() else got.lower() == want.lower()
+    want = _bare(_plain(answer))
+    got = {read_exact(text) or "", _bare(next(iter(_lines(_plain(text))), ""))}
+    if not want:
+        return text.strip() == answer.strip() != ""
+    if want.isupper():  # "OX" is the upper case of "ox"
+        return want in got
+    if want.islower():  # a sentence may begin with "Ox", but "OX" is another text
+        return not got.isdisjoint({want, want[0].upper() + want[1:]})
+    return want.lower() in {one.lower() for one in got}
+
+
+def _list(text: str, answer: str) -> bool:
+    got, want = read_list(text), read_list(answer)
+    return got is not None and want is not None and (got == want or (len(got) == 1 and got[0].split() == want))
 
 
 def _set(text: str, answer: str) -> bool:
     got = read_list(text)
-    return got is not None and sorted(got) == sorted(read_list(answer) or [])
+    return got is not None and set(got) == set(read_list(answer) or [])
 
 
 def _json(text: str, answer: str) -> bool:
     got, want = read_json(text), read_json(answer)
-    if got is None or want is None:
-        return False
-    return all(key in got and str(got[key]).strip().lower() == str(value).strip().lower() for key, value in want.items())
+    return got is not None and want is not None and same_json(got, want)
+
+
+def same_json(got: object, want: object) -> bool:
+    """Tell whether two JSON values say the same: the same keys, numbers by value, texts without case.
+
+    Example:
+        >>> same_json({"age": 31}, {"age": "31"}), same_json({"age": 31, "name": "Ada"}, {"age": 31})
+        (True, False)
+    """
+    if isinstance(got, dict) and isinstance(want, dict):
+        return got.keys() == want.keys() and all(same_json(got[key], want[key]) for key in want)
+    if isinstance(got, list) and isinstance(want, list):
+        return len(got) == len(want) and all(map(same_json, got, want))
+    a, b = str(got).strip().lower(), str(want).strip().lower()
+    return a == b or bool(NUMBER.fullmatch(a) and NUMBER.fullmatch(b) and _value(a) == _value(b))
 
 
 GRADERS: dict[str, Callable[[str, str], bool]] = {
-    "choice": lambda text, answer: read_choice(text) == answer.strip().upper(),
+    "choice": lambda text, answer: (got := read_choice(text)) is not None and got == read_choice(answer),
     "number": _numbers,
     "exact": _exact,
-    "list": lambda text, answer: (got := read_list(text)) is not None and got == read_list(answer),
+    "list": _list,
     "set": _set,
     "json": _json,
 }
@@ -145,7 +259,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "number": read_number,
     "exact": read_exact,
     "list": read_list,
-    "set": lambda text: sorted(items) if (items := read_list(text)) else None,
+    "set": lambda text: sorted(set(items)) if (items := read_list(text)) else None,
     "json": read_json,
 }
 """What each grader reads out of a text; None is unparsed."""
@@ -172,8 +286,13 @@ def grade(grader: str, text: str, answer: str) -> bool:
 
 
 def prediction(grader: str, text: str) -> str | None:
-    """Write what a grader reads out of a text, or None where it reads nothing."""
+    """Write what a grader reads out of a text, or None where it reads nothing.
+
+    Example:
+        >>> prediction("number", "It is 1,234,567."), prediction("choice", "I do not know.")
+        ('1234567', None)
+    """
     value = READERS[grader](text)
     if value is None or isinstance(value, str):
         return value
-    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
+    return f"{value + 0.0:.15g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)

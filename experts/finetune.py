@@ -57,6 +57,7 @@ def fit_adapter(
     *,
     system: str | None = None,
     recipe: Recipe | None = None,
+    command: str = "",
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> dict[str, Any]:
     """Fine-tune a LoRA adapter so that the base answers each question with its answer.
@@ -67,6 +68,7 @@ def fit_adapter(
         folder: Where the adapter goes, as bfloat16 safetensors that peft and vLLM load.
         system: The system message under which the specialist will work.
         recipe: Rank, steps and rates.
+        command: The command that trains it, to stand in the report beside the weights.
         on_step: Called after every step with its number and its loss.
 
     Returns:
@@ -125,6 +127,7 @@ def fit_adapter(
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     cut = max(1, recipe.steps // 20)
     report = {
+        "command": command,
         "rank": recipe.rank,
         "steps": recipe.steps,
         "batch": recipe.batch,

@@ -127,7 +127,9 @@ def _convert(name: str, say: Say) -> Path:
     partial.mkdir(parents=True)
     try:
         _write_checkpoint(_gguf_file(source, partial), partial, source.bos)
-        sums = {f.name: _sha256(f) for f in sorted(partial.iterdir()) if f.suffix != ".gguf"}
+        for gguf in partial.glob("*.gguf"):
+            gguf.unlink()
+        sums = {f.name: _sha256(f) for f in sorted(partial.iterdir())}
         (partial / "manifest.json").write_text(json.dumps(sums, indent=1), encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)

@@ -120,6 +120,14 @@ class ExpertPool:
             await asyncio.to_thread(start_ray)
             self._places = [_Place(start_slot(self._gpus())) for _ in range(self._slots)]
 
+    async def warm(self) -> None:
+        """Load an engine into each slot before anyone asks, those that most experts share first."""
+        order = sorted(self._slotted, key=lambda key: -len(self._groups[key]))
+        for place, engine in zip(self._places, order, strict=False):
+            place.loaded, place.loading = engine, True
+            self._spawn(self._serve(place, engine, [], load=True))
+        await asyncio.gather(*self._tasks)
+
     def _gpus(self) -> int:
         return max(self._groups[key][0].gpus for key in self._slotted)
 

@@ -15,6 +15,13 @@ from experts.base import Engine, EngineError, Event, ExpertSpec
 _FLUSH_S = 0.05
 """Events travel together for this long, so that a batch does not send one message a token."""
 
+_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # 5 by default, too few where models load on the same cores
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+}
+
 
 class Slot:
     """Load engines one after the other and stream their answers."""
@@ -74,8 +81,8 @@ def start_ray(num_cpus: int | None = None) -> None:
 
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in _RAY.items():
+        os.environ.setdefault(name, value)
     empty = Path(tempfile.gettempdir()) / f"counterpoint-{os.getuid()}-empty"
     empty.mkdir(mode=0o700, exist_ok=True)
     settings: dict[str, Any] = {"runtime_env": {"working_dir": str(empty)}, "log_to_driver": False, "logging_level": "ERROR"}

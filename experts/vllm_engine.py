@@ -17,7 +17,7 @@ from experts.base import EngineDied, EngineError, Event, ExpertSpec
 from experts.chat import prompt_ids, stops
 from experts.models import resolve
 
-_QUIET = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+_QUIET = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 _CPU = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}  # more threads than free cores spin
 _CPU_CACHE_BYTES = 256 << 20
 

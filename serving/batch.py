@@ -1,0 +1,150 @@
+"""Offline batches: OpenAI's batch JSONL in and out, grouped by expert, resumed after any stop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.records import CounterpointError, Request
+from serving.journal import Journal
+from serving.pipeline import Pipeline, RequestError
+from serving.protocol import ChatRequest, completion_json, error_json, parse_chat, status_of
+
+URL = "/v1/chat/completions"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """What a batch came to.
+
+    Attributes:
+        total: Lines of the input.
+        done: Lines answered, now or in an earlier run.
+        failed: Lines whose answer is an error.
+        resumed: Lines that an earlier run had answered.
+    """
+
+    total: int
+    done: int
+    failed: int
+    resumed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line of the input: its name, and what it asks or why it cannot."""
+
+    custom_id: str
+    asked: ChatRequest | None
+    error: str = ""
+
+
+def read_batch(path: Path) -> list[_Line]:
+    """Read the input; lines that cannot be used are kept with the reason.
+
+    Raises:
+        CounterpointError: The file is absent or has no lines.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CounterpointError(f"no batch at {path}: {getattr(error, 'strerror', None) or error}") from error
+    rows = [_read_line(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not rows:
+        raise CounterpointError(f"{path} has no lines; wanted one request a line, as in OpenAI's batch format")
+    seen: set[str] = set()
+    unique = []
+    for at, row in enumerate(rows, start=1):
+        if row.custom_id in seen:
+            row = _Line(f"{row.custom_id}#{at}", None, f"line {at}: custom_id {row.custom_id!r} stands twice; the first was answered")
+        seen.add(row.custom_id)
+        unique.append(row)
+    return unique
+
+
+def _read_line(number: int, line: str) -> _Line:
+    name = f"line-{number}"
+    try:
+        row: Any = json.loads(line)
+    except ValueError as error:
+        return _Line(name, None, f"line {number} is no JSON: {error}")
+    if not isinstance(row, dict):
+        return _Line(name, None, f"line {number}: wanted an object, not {type(row).__name__}")
+    if not isinstance(row.get("custom_id"), str) or not row["custom_id"]:
+        return _Line(name, None, f"line {number} has no custom_id")
+    name = row["custom_id"]
+    if row.get("method", "POST") != "POST" or row.get("url", URL) != URL:
+        return _Line(name, None, f"line {number}: wanted POST {URL}, not {row.get('method')} {row.get('url')}")
+    try:
+        asked = parse_chat(row.get("body"))
+    except RequestError as error:
+        return _Line(name, None, f"line {number}: {error}")
+    if asked.stream:
+        return _Line(name, None, f"line {number}: a batch does not stream")
+    return _Line(name, asked)
+
+
+def _row(custom_id: str, status: int, body: dict[str, Any]) -> dict[str, Any]:
+    response = {"status_code": status, "request_id": f"req-{custom_id}", "body": body}
+    return {"id": f"batch_req_{custom_id}", "custom_id": custom_id, "response": response, "error": None}
+
+
+def _broken(custom_id: str, message: str) -> dict[str, Any]:
+    error = {"code": "invalid_request", "message": message}
+    return {"id": f"batch_req_{custom_id}", "custom_id": custom_id, "response": None, "error": error}
+
+
+async def run_batch(pipeline: Pipeline, source: Path, output: Path, on_line: Callable[[int, int], None]) -> BatchReport:
+    """Answer every line of a batch file once, across any number of runs.
+
+    Each answer is on the disk before it counts; a run that was killed loses at most the answers under way.
+
+    Args:
+        pipeline: The mixture, started.
+        source: The input, one request a line.
+        output: The output; where it is there, its lines are not asked again.
+        on_line: Called with the number of finished lines and their total.
+
+    Raises:
+        CounterpointError: The input cannot be read or the output not written.
+    """
+    lines = read_batch(source)
+    with Journal(output) as journal:
+        known = {str(row.get("custom_id")) for row in journal.rows}
+        failed = sum(_is_error(row) for row in journal.rows)
+        resumed = sum(line.custom_id in known for line in lines)
+        done = resumed
+        on_line(done, len(lines))
+        asked: list[tuple[_Line, ChatRequest, Request]] = []
+        for line in lines:
+            if line.custom_id in known:
+                continue
+            try:
+                if line.asked is None:
+                    raise RequestError(line.error)
+                asked.append((line, line.asked, line.asked.record(line.custom_id, pipeline.name, list(pipeline.pool))))
+            except CounterpointError as error:
+                journal.add(_broken(line.custom_id, str(error)))
+                done, failed = done + 1, failed + 1
+                on_line(done, len(lines))
+        async with aclosing(pipeline.answer_all([request for _, _, request in asked])) as answers:  # type: ignore[type-var]
+            async for at, answer, trace in answers:
+                line, body, _ = asked[at]
+                if answer.error is not None or trace is None:
+                    status, kind, code = status_of(answer.error or "") if trace is not None else (400, "invalid_request_error", None)
+                    row = _row(line.custom_id, status, error_json(answer.error or "no answer", kind, code))
+                else:
+                    row = _row(line.custom_id, 200, completion_json(body, f"chatcmpl-{line.custom_id}", answer, trace))
+                journal.add(row)
+                done, failed = done + 1, failed + _is_error(row)
+                on_line(done, len(lines))
+    return BatchReport(len(lines), done, failed, resumed)
+
+
+def _is_error(row: dict[str, Any]) -> bool:
+    response = row.get("response")
+    return row.get("error") is not None or not isinstance(response, dict) or response.get("status_code") != 200

@@ -1,0 +1,466 @@
+"""The command line. One line per user error, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from data.records import CounterpointError
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="counterpoint",
+    help="A mixture of LLMs behind one door: routes each question to the best experts and makes one answer of theirs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+router_app = typer.Typer(help="Train, measure and list routers.", no_args_is_help=True)
+adapter_app = typer.Typer(help="Train LoRA specialists.", no_args_is_help=True)
+app.add_typer(router_app, name="router")
+app.add_typer(adapter_app, name="adapter")
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The mixture's YAML; without it, the mixture that ships.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ScoresOption = Annotated[Path, typer.Option("--scores", help="Score table: .parquet, .jsonl or .csv.")]
+
+
+def main() -> None:
+    """Run the command line; a person's mistake is one line and exit code 2, Ctrl-C is exit code 130."""
+    _be_quiet()
+    try:
+        app(standalone_mode=True)
+    except CounterpointError as error:
+        print(f"counterpoint: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("counterpoint: stopped; what was finished is kept", file=sys.stderr)  # noqa: T201
+        raise SystemExit(130) from None
+
+
+def _be_quiet() -> None:
+    """Keep the libraries' remarks out of our output; COUNTERPOINT_VERBOSE lets them through."""
+    if os.environ.get("COUNTERPOINT_VERBOSE"):
+        return
+    warnings.filterwarnings("ignore")
+    for name in ("transformers", "sentence_transformers", "ray", "httpx", "vllm", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _config(path: Path | None) -> Any:
+    from serving.config import load_config
+    from serving.demo import demo_config
+
+    return demo_config() if path is None else load_config(path)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+def _say(line: str) -> None:
+    from serving.show import notes
+
+    notes.print(line)
+
+
+def _prepare(config: Any) -> None:
+    """Convert or download the weights of local experts before anything starts, so that a slot never waits for it unseen."""
+    from experts.models import resolve
+    from serving.config import expert_specs
+
+    for model, revision in dict.fromkeys((s.model, s.revision) for s in expert_specs(config) if s.engine in ("vllm", "transformers")):
+        resolve(model, revision, _say)
+
+
+@app.command()
+def demo(
+    questions: Annotated[int, typer.Option(help="Test questions to answer.", min=24, max=440)] = 120,
+    arrival: Annotated[int, typer.Option(help="Questions that also run in order of arrival.", min=1, max=40)] = 8,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Measure the single experts and fit the router anew.")] = False,
+    keep: Annotated[Path | None, typer.Option(help="With --from-scratch: folder for the score table and the router.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check that everything is there, and start nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer test questions with the mixture that ships, and print how it did against honest baselines.
+
+    Example: [bold]counterpoint demo --questions 120[/bold]
+    """
+    from serving.demo import demo_config, run_demo
+    from serving.show import console, progress_bars, show_demo
+
+    config = demo_config()
+    if dry_run:
+        from serving.pipeline import Pipeline
+
+        Pipeline.of(config)
+        console.print(f"ready: {', '.join(expert.name for expert in config.experts)}")
+        return
+    _prepare(config)
+    scratch = (keep or Path(tempfile.mkdtemp(prefix="counterpoint-"))) if from_scratch else None
+    with progress_bars() as tick:
+        report = _run(run_demo(questions, arrival=arrival, scratch=scratch, tick=tick))
+    if as_json:
+        print(json.dumps(report.json(), indent=1))  # noqa: T201
+    else:
+        show_demo(report)
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    config: ConfigOption = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Tell who was asked, why, and what each said.")] = False,
+    k: Annotated[int | None, typer.Option(help="Experts to ask.", min=1)] = None,
+    aggregator: Annotated[str | None, typer.Option(help="Kind of aggregator.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the mixture one question.
+
+    Example: [bold]counterpoint ask "What is twelve plus thirty?" --explain[/bold]
+    """
+    from serving.pipeline import Pipeline, one_question
+    from serving.protocol import explain_json, usage_json
+    from serving.show import explanation
+
+    mixture = _config(config)
+    request = one_question(question, k=k, aggregator=aggregator)
+    pipeline = Pipeline.of(mixture)
+    route = pipeline.route(request)  # what cannot be asked is refused before anything is loaded
+    _prepare(mixture)
+
+    async def work() -> Any:
+        async with pipeline:
+            return await pipeline.answer(request, route)
+
+    answer, trace = _run(work())
+    if answer.error is not None:
+        raise CounterpointError(answer.error)
+    if as_json:
+        body = {"text": answer.text, "usage": usage_json(answer.usage), **(explain_json(answer, trace) if explain else {})}
+        print(json.dumps(body, ensure_ascii=False, indent=1))  # noqa: T201
+        return
+    print(answer.text)  # noqa: T201
+    if explain:
+        print("\n".join(f"  {line}" for line in explanation(answer, trace)))  # noqa: T201
+
+
+@app.command()
+def tasks(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the tasks go, one JSON object a line.")],
+    split: Annotated[list[str] | None, typer.Option(help="train, tune or test; may be given several times.")] = None,
+    per_family: Annotated[int, typer.Option(help="Questions of each family.", min=1)] = 40,
+    family: Annotated[list[str] | None, typer.Option(help="Only these families; may be given several times.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the questions.")] = 0,
+) -> None:
+    """Write questions with exact answers, made by program.
+
+    Example: [bold]counterpoint tasks --split train --split test --per-family 60 -o tasks.jsonl[/bold]
+    """
+    from data.skills import generate
+    from data.tasks import write_tasks
+
+    try:
+        made = [task for name in split or ["test"] for task in generate(name, per_family, seed=seed, families=tuple(family) if family else None)]
+    except ValueError as error:
+        raise CounterpointError(str(error)) from error
+    write_tasks(made, output)
+    _say(f"{len(made)} tasks in {output}")
+
+
+@app.command()
+def profile(
+    tasks: Annotated[Path, typer.Option("--tasks", help="Tasks: one JSON object a line with query, answer and grader.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The score table: .parquet, .jsonl or .csv.")],
+    config: ConfigOption = None,
+    expert: Annotated[list[str] | None, typer.Option(help="Only these experts; may be given several times.")] = None,
+) -> None:
+    """Run every expert on tasks with known answers and write the score table; run again to go on after a stop.
+
+    Example: [bold]counterpoint profile -c mixture.yaml --tasks tasks.jsonl -o scores.parquet[/bold]
+    """
+    from data.tasks import read_tasks
+    from experts.pool import ExpertPool
+    from serving.config import expert_specs
+    from serving.profile import profile as run_profile
+    from serving.show import console, progress_bars
+
+    mixture, wanted = _config(config), read_tasks(tasks)
+    specs = expert_specs(mixture)
+    names = expert or [spec.name for spec in specs]
+    if unknown := [name for name in names if name not in {spec.name for spec in specs}]:
+        raise CounterpointError(f"no expert is called {unknown[0]!r}; the mixture has {', '.join(spec.name for spec in specs)}")
+    _prepare(mixture)
+
+    async def work(tick: Callable[[str, int, int], None]) -> Any:
+        async with ExpertPool(specs, slots=mixture.pool.slots) as pool:
+            return await run_profile(pool, wanted, names, output, lambda done, total, _: tick("answers", done, total))
+
+    with progress_bars() as tick:
+        table = _run(work(tick))
+    means = table.groupby("expert", sort=False)["score"].mean()
+    console.print(f"{len(table)} answers in {output}: " + ", ".join(f"{name} {100 * mean:.1f}%" for name, mean in means.items()))
+
+
+@router_app.command("fit")
+def router_fit(
+    scores: ScoresOption,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the artefact.")],
+    kind: Annotated[str, typer.Option(help="Kind of router; see `router kinds`.")] = "knn",
+    split: Annotated[list[str] | None, typer.Option(help="Splits to learn from; train where the table has splits.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Experts of the table to leave out.")] = None,
+) -> None:
+    """Fit a router on a score table.
+
+    Example: [bold]counterpoint router fit --scores scores.parquet --kind knn -o router[/bold]
+    """
+    from data.scores import read_scores, rows_of
+    from router import KINDS
+    from serving.show import console
+
+    if kind not in KINDS:
+        raise CounterpointError(f"no router is called {kind!r}; there are {', '.join(KINDS)}")
+    table = read_scores(scores)
+    rows = rows_of(table, split or (["train"] if "split" in table.columns else None))
+    rows = rows[~rows["expert"].isin(exclude or [])]
+    router = KINDS[kind]().fit(rows)
+    router.save(output)
+    console.print(f"{kind} router of {len(router.experts_)} experts, fitted on {rows['query_id'].nunique()} questions, in {output}")
+
+
+@router_app.command("eval")
+def router_eval(
+    folder: Annotated[Path, typer.Argument(help="Folder of the artefact.")],
+    scores: ScoresOption,
+    split: Annotated[str, typer.Option(help="Split to measure on, where the table has splits.")] = "test",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a router's first choice on a score table, beside the baselines.
+
+    Example: [bold]counterpoint router eval router --scores scores.parquet --split test[/bold]
+    """
+    _replay(scores, folder, 1, "vote", split, as_json, [])
+
+
+@router_app.command("kinds")
+def router_kinds() -> None:
+    """List the kinds of routers."""
+    from router import KINDS
+    from serving.show import console
+
+    for name, kind in KINDS.items():
+        console.print(f"{name:<8} {(kind.__doc__ or '').splitlines()[0]}")
+
+
+@app.command()
+def replay(
+    scores: ScoresOption,
+    router: Annotated[Path | None, typer.Option(help="Folder of a router; without it, one is fitted on the table's train split.")] = None,
+    k: Annotated[int, typer.Option("--k", help="Experts to ask.", min=1)] = 3,
+    aggregator: Annotated[str, typer.Option(help="Kind of aggregator.")] = "weighted",
+    split: Annotated[str, typer.Option(help="Split to replay, where the table has splits.")] = "test",
+    exclude: Annotated[list[str] | None, typer.Option(help="Experts of the table to leave out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole mixture over recorded answers, without a model.
+
+    Example: [bold]counterpoint replay --scores scores.parquet --k 3 --aggregator weighted[/bold]
+    """
+    _replay(scores, router, k, aggregator, split, as_json, exclude or [])
+
+
+def _replay(scores: Path, folder: Path | None, k: int, aggregator: str, split: str, as_json: bool, exclude: list[str]) -> None:
+    from data.scores import experts_of, read_scores, rows_of
+    from router import KNNRouter, Router, load_router
+    from serving.evaluation.systems import baselines, versus
+    from serving.replay import replay as run_replay
+    from serving.show import console, systems_table
+
+    table = read_scores(scores)
+    table = table[~table["expert"].isin(exclude)].reset_index(drop=True)
+    has_splits = "split" in table.columns
+    rows = rows_of(table, [split] if has_splits else None)
+    if folder is None and not has_splits:
+        raise CounterpointError(f"{scores} has no splits to fit a router on: give one by --router")
+    train = rows_of(table, ["train", "tune"]) if has_splits and {"train", "tune"} & set(table["split"]) else None
+    router: Router = KNNRouter().fit(rows_of(table, ["train"])) if folder is None else load_router(folder)
+    experts = [name for name in experts_of(rows) if name in router.experts_]
+    top, mixture = _run(run_replay(rows, router, k, aggregator))
+    systems = [*baselines(rows, train, experts), top, *([mixture] if k > 1 else [])]
+    comparisons = [versus(systems[-1], system) for system in systems[:3]]
+    if as_json:
+        print(json.dumps({"systems": [system.row() for system in systems], "comparisons": comparisons}, indent=1))  # noqa: T201
+        return
+    console.print(systems_table(systems, f"{rows['query_id'].nunique()} questions of {scores.name}; accuracy in percent, tokens a question"))
+    for line in comparisons:
+        console.print(line)
+
+
+@app.command()
+def batch(
+    source: Annotated[Path, typer.Option("--input", "-i", help="Requests in OpenAI's batch format, one a line.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Answers; where it is there already, the run goes on.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a file of requests, grouped by expert; run again after any stop, no line is lost or doubled.
+
+    Example: [bold]counterpoint batch -c mixture.yaml -i in.jsonl -o out.jsonl[/bold]
+    """
+    from dataclasses import asdict
+
+    from serving.batch import read_batch, run_batch
+    from serving.journal import Journal
+    from serving.pipeline import Pipeline
+    from serving.show import console, progress_bars
+
+    read_batch(source)
+    with Journal(output):  # a path that cannot be written is told before models are loaded
+        pass
+    mixture = _config(config)
+    pipeline = Pipeline.of(mixture)
+    _prepare(mixture)
+
+    async def work(tick: Callable[[str, int, int], None]) -> Any:
+        async with pipeline:
+            return await run_batch(pipeline, source, output, lambda done, total: tick("requests", done, total))
+
+    with progress_bars() as tick:
+        report = _run(work(tick))
+    if as_json:
+        print(json.dumps(asdict(report)))  # noqa: T201
+    else:
+        console.print(f"{report.done} of {report.total} requests in {output}: {report.failed} failed, {report.resumed} were there already")
+    if report.failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Check a mixture before anything starts: the config, the weights, the licences.
+
+    Example: [bold]counterpoint check -c mixture.yaml[/bold]
+    """
+    from serving.config import expert_specs
+    from serving.pipeline import Pipeline
+    from serving.show import console
+
+    mixture = _config(config)
+    Pipeline.of(mixture)
+    _prepare(mixture)
+    licences = {expert.name: expert.licence for expert in mixture.experts}
+    for spec in expert_specs(mixture):
+        licence = licences[spec.name] or "licence not given"
+        console.print(f"{spec.name:<16} {spec.engine:<13} {spec.model}{' + ' + Path(spec.adapter).name if spec.adapter else ''} ({licence})")
+
+
+@adapter_app.command("fit")
+def adapter_fit(
+    model: Annotated[str, typer.Argument(help="The base: a folder, packaged:NAME, or a hub id.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the adapter.")],
+    family: Annotated[list[str], typer.Option(help="Families of questions to learn; may be given several times.")],
+    steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 600,
+    rank: Annotated[int, typer.Option(help="Rank of the adapter.", min=1)] = 2,
+    batch: Annotated[int, typer.Option(help="Questions a step.", min=1)] = 16,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    per_family: Annotated[int, typer.Option(help="Training questions of each family.", min=1)] = 3000,
+    system: Annotated[str | None, typer.Option(help="System message under which it will work.")] = "Answer briefly.",
+    seed: Annotated[int, typer.Option(help="Seed of the matrices and of the order.")] = 0,
+) -> None:
+    """Fine-tune a LoRA specialist on families of the skills generator; its own train split only.
+
+    Example: [bold]counterpoint adapter fit packaged:smollm2-135m-instruct --family dates --steps 200 -o adapters/dates[/bold]
+    """
+    from data.skills import generate
+    from experts.finetune import Recipe, fit_adapter
+    from experts.models import resolve
+    from serving.show import console, progress_bars
+
+    try:
+        examples = [(task.query, task.answer) for task in generate("train", per_family, families=tuple(family))]
+    except ValueError as error:
+        raise CounterpointError(str(error)) from error
+    recipe = Recipe(rank, steps, batch, learning_rate, seed)
+    command = f"counterpoint adapter fit {model} {' '.join(f'--family {name}' for name in family)} --steps {steps} --rank {rank}"
+    command += f" --batch {batch} --learning-rate {learning_rate:g} --per-family {per_family} --seed {seed} -o {output.name}"
+    with progress_bars() as tick:
+        report = fit_adapter(
+            resolve(model, None, _say), examples, output, system=system, recipe=recipe, command=command,
+            on_step=lambda step, loss: tick(f"loss {loss:.3f}", step, steps),
+        )  # fmt: skip
+    console.print(f"{output}: {report['weights']} weights, {report['minutes']} minutes, last loss {report['loss'][-1]}")
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; the config's, else loopback only.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+) -> None:
+    """Serve the mixture: OpenAI's protocol over HTTP, on Ray Serve.
+
+    Example: [bold]counterpoint serve -c mixture.yaml --port 8000[/bold]
+    """
+    from serving import gateway
+
+    mixture = _listening(_config(config), host, port)
+    _prepare(mixture)
+    address = gateway.start(mixture)
+    _say(f"{mixture.name} listens at {address}/v1 with {', '.join(expert.name for expert in mixture.experts)}; Ctrl-C ends it")
+    try:
+        gateway.wait_for_end()
+    finally:
+        _say("ending")
+        gateway.stop()
+
+
+@app.command()
+def chat(
+    config: ConfigOption = None,
+    port: Annotated[int | None, typer.Option(help="Port of the endpoint.")] = None,
+    page_port: Annotated[int, typer.Option(help="Port of the page.")] = 8501,
+) -> None:
+    """Start the endpoint and the chat page, and print the page's address.
+
+    Example: [bold]counterpoint chat[/bold]
+    """
+    from serving import gateway
+    from serving.page import start_page
+
+    mixture = _listening(_config(config), None, port)
+    gateway.check_port("127.0.0.1", page_port)
+    _prepare(mixture)
+    address = gateway.start(mixture)
+    page = start_page(address, mixture.name, page_port)
+    _say(f"the page is at http://127.0.0.1:{page_port}, the endpoint at {address}/v1; Ctrl-C ends both")
+    try:
+        gateway.wait_for_end(page)
+    finally:
+        _say("ending")
+        page.terminate()
+        page.wait(10)
+        gateway.stop()
+
+
+def _listening(config: Any, host: str | None, port: int | None) -> Any:
+    changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    return config.model_copy(update={"serving": config.serving.model_copy(update=changes)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Measure mixtures against honest baselines."""

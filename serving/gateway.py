@@ -1,0 +1,204 @@
+"""The endpoint: OpenAI's protocol in front of the pipeline, as a Ray Serve application."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import socket
+import subprocess
+import threading
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi import Request as HTTPRequest
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from data.records import Answer, CounterpointError, Request, Route
+from serving.config import ConfigError, MixtureConfig
+from serving.pipeline import Finished, Pipeline, Written
+from serving.protocol import ChatRequest, answer_json, chunk_json, completion_json, error_json, explain_json, parse_chat, route_json, status_of, usage_json
+
+MAX_BODY_BYTES = 4 << 20
+"""Largest request body."""
+
+app = FastAPI(title="Counterpoint", openapi_url=None, docs_url=None, redoc_url=None)
+
+
+class Gateway:
+    """Turn HTTP into requests, and answers into HTTP.
+
+    Args:
+        config: The mixture.
+    """
+
+    def __init__(self, config: MixtureConfig) -> None:
+        self.config = config
+        self.pipeline = Pipeline.of(config)
+
+    async def start(self) -> None:
+        """Start the pool, and load the engine that most experts share."""
+        await self.pipeline.pool.start()
+        await self.pipeline.pool.warm()
+
+    @app.get("/healthz")
+    async def healthz(self) -> dict[str, str]:
+        """Tell that the endpoint is up."""
+        return {"status": "ok"}
+
+    @app.get("/v1/models")
+    async def models(self) -> dict[str, Any]:
+        """List the mixture and each expert."""
+        names = [self.pipeline.name, *self.pipeline.pool]
+        return {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "counterpoint"} for name in names]}
+
+    @app.post("/v1/chat/completions")
+    async def chat(self, http: HTTPRequest) -> Response:
+        """Answer a conversation, at once or as a stream."""
+        id = f"chatcmpl-{uuid.uuid4().hex}"
+        try:
+            body = await self._body(http)
+            asked = parse_chat(body)
+            request = asked.record(id, self.pipeline.name, list(self.pipeline.pool))
+            route = self.pipeline.route(request)
+        except CounterpointError as error:
+            missing = str(error).startswith("no model is called")
+            return JSONResponse(error_json(str(error), code="model_not_found" if missing else None), 404 if missing else 400)
+        if asked.stream:
+            return StreamingResponse(self._stream(asked, request, route), media_type="text/event-stream")
+        answer, trace = await self.pipeline.answer(request, route)
+        if answer.error is not None:
+            status, kind, code = status_of(answer.error)
+            return JSONResponse(error_json(answer.error, kind, code), status)
+        return JSONResponse(completion_json(asked, id, answer, trace))
+
+    async def _body(self, http: HTTPRequest) -> object:
+        raw = b""
+        async for part in http.stream():
+            raw += part
+            if len(raw) > MAX_BODY_BYTES:
+                raise CounterpointError(f"the body is larger than {MAX_BODY_BYTES} bytes")
+        try:
+            return json.loads(raw)
+        except ValueError as error:
+            raise CounterpointError(f"the body is no JSON: {error}") from error
+
+    async def _stream(self, asked: ChatRequest, request: Request, route: Route) -> AsyncIterator[str]:
+        """Write an answer as server-sent events: news in our field where asked for, then the text."""
+        explain = asked.counterpoint.explain
+        written = ""
+
+        def line(delta: dict[str, str] | None = None, finish: str | None = None, **ours: Any) -> str:
+            return f"data: {json.dumps(chunk_json(asked, request.id, delta, finish, **ours), ensure_ascii=False)}\n\n"
+
+        yield line({"role": "assistant", "content": ""}, **({"route": route_json(route)} if explain else {}))
+        async with aclosing(self.pipeline.progress(request, route)) as progress:  # type: ignore[type-var]
+            async for event in progress:
+                if isinstance(event, Written) and event.final:
+                    written += event.text
+                    yield line({"content": event.text})
+                elif isinstance(event, Answer) and explain:
+                    yield line(answer=answer_json(event))
+                elif isinstance(event, Finished):
+                    answer, trace = event.answer, event.trace
+                    if answer.error is not None:
+                        _, kind, code = status_of(answer.error)
+                        yield f"data: {json.dumps(error_json(answer.error, kind, code))}\n\n"
+                        break
+                    for piece in _rest(written, answer.text):
+                        yield line({"content": piece})
+                    yield line({}, answer.finish_reason, **(explain_json(answer, trace) if explain else {}))
+                    if asked.stream_options is not None and asked.stream_options.include_usage:
+                        usage = chunk_json(asked, request.id) | {"usage": usage_json(answer.usage)}
+                        yield f"data: {json.dumps(usage)}\n\n"
+        yield "data: [DONE]\n\n"
+
+
+def _rest(written: str, text: str) -> list[str]:
+    """What of the answer has not been streamed yet, in pieces of a few words.
+
+    Example:
+        >>> _rest("", "a b"), _rest("a b ", "a b")
+        (['a ', 'b'], [])
+    """
+    if written.strip() == text.strip() or (written.strip() and text.startswith(written.strip())):
+        text = text[len(written.strip()) :]
+    elif written.strip():  # what was streamed did not stand: the answer follows on a line of its own
+        text = f"\n\n{text}"
+    words = text.split(" ")
+    return [word + (" " if at < len(words) - 1 else "") for at, word in enumerate(words) if word or at < len(words) - 1]
+
+
+def application(config: MixtureConfig) -> Any:
+    """Make the Ray Serve application of a mixture."""
+    from ray import serve
+
+    @serve.deployment(name="gateway", num_replicas=1, max_ongoing_requests=512, ray_actor_options={"num_cpus": 0})
+    @serve.ingress(app)
+    class GatewayReplica(Gateway):
+        async def __init__(self, config: dict[str, Any]) -> None:
+            Gateway.__init__(self, MixtureConfig.model_validate(config))
+            await self.start()
+
+    return GatewayReplica.bind(config.model_dump())  # type: ignore[attr-defined]
+
+
+def check_port(host: str, port: int) -> None:
+    """See that the port is free.
+
+    Raises:
+        ConfigError: It is not, or the host is not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another by --port") from error
+
+
+def start(config: MixtureConfig) -> str:
+    """Start the endpoint in the background and give its address.
+
+    Raises:
+        CounterpointError: The port is taken, or the mixture cannot start.
+    """
+    from ray import serve
+    from ray.exceptions import RayError
+
+    from experts.slot import start_ray
+
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    host, port = config.serving.host, config.serving.port
+    check_port(host, port)
+    start_ray()
+    try:
+        serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR"})
+        serve.run(application(config), route_prefix="/", name="counterpoint")
+    except (RuntimeError, RayError) as error:
+        lines = [line for line in str(error).splitlines() if "Error" in line] or [str(error)]
+        raise CounterpointError(f"the endpoint cannot start: {lines[-1].strip()}") from error
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+
+
+def wait_for_end(page: subprocess.Popen[bytes] | None = None) -> None:
+    """Return when the process is asked to end by Ctrl-C or SIGTERM, or when the page that runs beside it has ended."""
+    ended = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: ended.set())
+    while not ended.wait(0.5):
+        if page is not None and page.poll() is not None:
+            raise CounterpointError(f"the page has ended with exit code {page.returncode}")
+
+
+def stop() -> None:
+    """End the endpoint and the Ray that this process started."""
+    import ray
+    from ray import serve
+
+    serve.shutdown()
+    ray.shutdown()

@@ -1,0 +1,75 @@
+"""A file of JSON lines that a crash cannot spoil: every line is whole or gone."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from data.records import CounterpointError
+
+
+class JournalError(CounterpointError):
+    """A journal that cannot be read or written."""
+
+
+class Journal:
+    """Append objects to a file, each flushed to the disk before it counts as written.
+
+    A line torn by a crash is cut off when the file is opened again.
+
+    Args:
+        path: The file.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "out.jsonl"
+        >>> with Journal(path) as journal:
+        ...     journal.add({"a": 1})
+        >>> _ = path.open("a").write('{"a": 2')
+        >>> with Journal(path) as journal:
+        ...     journal.rows
+        [{'a': 1}]
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a+b")
+            self._file.seek(0)
+            whole = 0
+            for line in self._file:
+                if not line.endswith(b"\n"):
+                    break
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("not an object")
+                self.rows.append(row)
+                whole += len(line)
+            self._file.truncate(whole)
+        except OSError as error:
+            raise JournalError(f"cannot write {self.path}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise JournalError(f"{self.path} is there and is not the work of an earlier run: {error}") from error
+        return self
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Write one object.
+
+        Raises:
+            JournalError: The disk is full or the file is gone.
+        """
+        try:
+            self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise JournalError(f"cannot write {self.path}: {error.strerror or error}; what is there stays, run again to go on") from error
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()

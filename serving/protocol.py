@@ -1,0 +1,193 @@
+"""OpenAI's wire: requests in, completions and chunks out. Pydantic ends here."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+
+from data.records import Answer, Message, Request, Route, Sampling, Trace, Usage
+from serving.pipeline import RequestError
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class TextPart(_Wire):
+    """A piece of a message's content."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(BaseModel):
+    """One turn."""
+
+    model_config = ConfigDict(extra="ignore")  # clients send back what we sent, with fields of other servers
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+
+    def record(self) -> Message:
+        """The turn as a record."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return Message("system" if self.role == "developer" else self.role, text)
+
+
+class Options(_Wire):
+    """Our own options, under `counterpoint` in the body."""
+
+    k: Annotated[int, Field(ge=1, le=32)] | None = None
+    experts: list[str] | None = None
+    exclude: list[str] = []
+    aggregator: str | None = None
+    explain: bool = False
+
+
+class StreamOptions(_Wire):
+    """What a stream carries besides text."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(_Wire):
+    """The body of `/v1/chat/completions`."""
+
+    model: str
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    max_tokens: PositiveInt | None = None
+    max_completion_tokens: PositiveInt | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    stop: str | list[str] | None = None
+    seed: NonNegativeInt | None = None
+    n: Literal[1] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    counterpoint: Options = Options()
+
+    def record(self, id: str, mixture: str, experts: list[str]) -> Request:
+        """The request as a record; `model` names the mixture, or one expert to be asked alone.
+
+        Raises:
+            RequestError: No such model.
+        """
+        options = self.counterpoint
+        allowed = None if options.experts is None else tuple(options.experts)
+        k = options.k
+        if self.model in experts:
+            allowed, k = (self.model,), 1
+        elif self.model != mixture:
+            raise RequestError(f"no model is called {self.model!r}; there are {', '.join([mixture, *experts])}")
+        stop = () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        sampling = Sampling(
+            max_tokens=self.max_completion_tokens or self.max_tokens,
+            temperature=self.temperature or 0.0,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            stop=stop,
+            seed=self.seed,
+        )
+        messages = tuple(message.record() for message in self.messages)
+        return Request(id, messages, sampling, k, allowed, tuple(options.exclude), options.aggregator)
+
+
+def parse_chat(body: object) -> ChatRequest:
+    """Read a body.
+
+    Raises:
+        RequestError: It does not fit; one line that names the field, what was wanted and what came.
+    """
+    try:
+        return ChatRequest.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "body"
+        came = "" if first["type"] in ("missing", "extra_forbidden") else f", not {str(first['input'])[:80]!r}"
+        reason = "not supported" if first["type"] == "extra_forbidden" else first["msg"]
+        raise RequestError(f"{place}: {reason}{came}") from error
+
+
+def usage_json(usage: Usage) -> dict[str, int]:
+    """Usage in OpenAI's shape."""
+    total = usage.prompt_tokens + usage.completion_tokens
+    return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens, "total_tokens": total}
+
+
+def route_json(route: Route) -> dict[str, Any]:
+    """A route in our field."""
+    return {
+        "experts": list(route.experts),
+        "weights": [round(weight, 4) for weight in route.weights],
+        "primary": route.primary,
+        "scores": {name: round(score, 4) for name, score in route.scores.items()},
+        "reasons": list(route.reasons),
+    }
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """An expert's answer in our field."""
+    return {
+        "expert": answer.expert,
+        "text": answer.text,
+        "usage": usage_json(answer.usage),
+        "latency_s": round(answer.latency_s, 3),
+        "error": answer.error,
+    }
+
+
+def explain_json(answer: Answer, trace: Trace) -> dict[str, Any]:
+    """How an answer came about, in our field."""
+    return {
+        "route": route_json(trace.route),
+        "answers": [answer_json(part) for part in trace.answers],
+        "aggregator": trace.aggregator,
+        "support": [[text, round(weight, 4)] for text, weight in trace.support],
+        "degraded": answer.degraded,
+        "cost_usd": round(trace.usage.cost_usd, 8),
+        "calls": trace.usage.calls,
+    }
+
+
+def completion_json(request: ChatRequest, id: str, answer: Answer, trace: Trace) -> dict[str, Any]:
+    """A whole answer in OpenAI's shape."""
+    body: dict[str, Any] = {
+        "id": id,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": request.model,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": answer.text},
+                "finish_reason": answer.finish_reason,
+                "logprobs": None,
+            }
+        ],
+        "usage": usage_json(answer.usage),
+    }
+    if request.counterpoint.explain:
+        body["counterpoint"] = explain_json(answer, trace)
+    return body
+
+
+def chunk_json(request: ChatRequest, id: str, delta: dict[str, str] | None = None, finish: str | None = None, **ours: Any) -> dict[str, Any]:
+    """A piece of a streamed answer in OpenAI's shape; `ours` travels in our field."""
+    choices = [] if delta is None and finish is None else [{"index": 0, "delta": delta or {}, "finish_reason": finish, "logprobs": None}]
+    body: dict[str, Any] = {"id": id, "object": "chat.completion.chunk", "created": int(time.time()), "model": request.model, "choices": choices}
+    return body | ({"counterpoint": ours} if ours else {})
+
+
+def error_json(message: str, kind: str = "invalid_request_error", code: str | None = None) -> dict[str, Any]:
+    """An error in OpenAI's shape."""
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def status_of(error: str) -> tuple[int, str, str | None]:
+    """The HTTP status, type and code of an error that an answer bears."""
+    if "context of" in error and "holds" in error:
+        return 400, "invalid_request_error", "context_length_exceeded"
+    return 502, "upstream_error", None

@@ -1,0 +1,104 @@
+"""The whole mixture over recorded answers: routes and aggregates for real, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from aggregator import make_aggregator
+from data.records import Answer, CounterpointError, Message, Request, Route, Usage
+from data.scores import experts_of, pivot
+from router import FixedK, Router
+from serving.evaluation.systems import System
+
+
+class Recorded:
+    """Recorded answers of a score table, looked up by query and expert.
+
+    Args:
+        table: A checked score table with a column `prediction` or `response`.
+
+    Raises:
+        CounterpointError: It has neither.
+    """
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        columns = [name for name in ("prediction", "response") if name in table.columns]
+        if not columns:
+            raise CounterpointError("the score table holds no answers: it has neither a column prediction nor response")
+        self._cells: dict[tuple[str, str], tuple[Answer, float]] = {}
+        for row in table.to_dict("records"):
+            text = next((row[name] for name in columns if isinstance(row[name], str) and row[name]), "")
+            counts = [int(row[c]) if c in row and row[c] == row[c] and row[c] is not None else 0 for c in ("prompt_tokens", "completion_tokens")]
+            cost = float(row["cost"]) if row.get("cost") == row.get("cost") and row.get("cost") is not None else 0.0
+            answer = Answer(text, row["expert"], Usage(*counts, cost, calls=1))
+            self._cells[row["query_id"], row["expert"]] = answer, row["score"]
+
+    def answer(self, query_id: str, expert: str) -> Answer:
+        """What an expert said; a failed answer where the table does not tell."""
+        cell = self._cells.get((query_id, expert))
+        return cell[0] if cell else Answer.failed(expert, "not recorded")
+
+    def score(self, query_id: str, expert: str) -> float:
+        """The score of what it said, 0 where the table does not tell."""
+        cell = self._cells.get((query_id, expert))
+        return 0.0 if cell is None else cell[1]
+
+
+async def aggregate_recorded(
+    name: str, queries: pd.DataFrame, routes: Sequence[Route], recorded: Recorded, k: int, aggregator: str
+) -> System:
+    """Aggregate the first k recorded answers of every route.
+
+    Args:
+        name: What to call the system.
+        queries: The questions (`query_id`, `query`).
+        routes: The route of each, best expert first, with at least k experts.
+        recorded: The answers.
+        k: How many experts are asked.
+        aggregator: Kind of the aggregator; one that chooses among the answers.
+
+    Raises:
+        CounterpointError: The aggregator needs an LLM.
+    """
+    combine = make_aggregator(aggregator)
+
+    async def ask(expert: str, messages: Sequence[Message], **sampling: object) -> Answer:
+        raise CounterpointError(f"the aggregator {aggregator!r} asks an LLM, so recorded answers cannot replay it")
+
+    right, calls, tokens = [], [], []
+    for query_id, query, route in zip(queries["query_id"], queries["query"], routes, strict=True):
+        cut = Route(route.experts[:k], route.weights[:k], route.primary, route.scores)
+        answers = [recorded.answer(query_id, expert) for expert in cut.experts]
+        final = await combine.aggregate(Request(query_id, (Message("user", query),)), answers, cut, ask)
+        right.append(recorded.score(query_id, final.expert) if final.text and final.error is None else 0.0)
+        calls.append(len(answers))
+        tokens.append(sum(answer.usage.prompt_tokens + answer.usage.completion_tokens for answer in answers))
+    return System(name, np.array(right), np.array(calls, dtype=float), np.array(tokens, dtype=float))
+
+
+def routes_of(router: Router, queries: pd.DataFrame, experts: Sequence[str], k: int) -> list[Route]:
+    """Route every question to its k best experts among those of the table."""
+    policy = FixedK(k)
+    routes = []
+    for query_id, query in zip(queries["query_id"], queries["query"], strict=True):
+        scores = dict(zip(router.experts_, router.scores([query])[0].tolist(), strict=True))
+        routes.append(policy.choose(Request(query_id, (Message("user", query),)), {name: scores[name] for name in experts}))
+    return routes
+
+
+async def replay(table: pd.DataFrame, router: Router, k: int, aggregator: str) -> tuple[System, System]:
+    """Run router and aggregator over recorded answers: the router's first choice alone, and the mixture of k.
+
+    Raises:
+        CounterpointError: The router knows none of the table's experts, or the table holds no answers.
+    """
+    experts = [name for name in experts_of(table) if name in router.experts_]
+    if not experts:
+        raise CounterpointError(f"the router knows {', '.join(router.experts_)}, the score table {', '.join(experts_of(table))}: none in common")
+    queries, _ = pivot(table, experts)
+    recorded, routes = Recorded(table), routes_of(router, queries, experts, k)
+    top = await aggregate_recorded("router-top-1", queries, routes, recorded, 1, "vote")
+    return top, await aggregate_recorded(f"mixture-k{k}", queries, routes, recorded, k, aggregator)

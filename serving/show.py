@@ -1,0 +1,92 @@
+"""What the command line prints: tables, progress bars and explanations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from data.records import Answer, Route, Trace
+from data.skills import Task
+from serving.demo import DISJOINT, DemoReport
+from serving.evaluation.systems import System
+
+console = Console(highlight=False)
+notes = Console(stderr=True, highlight=False)
+"""Progress and remarks go to the standard error, so that the output can be piped."""
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Show one bar a stage; yields the function that moves them: stage, done, total."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    stages: dict[str, TaskID] = {}
+    with Progress(*columns, console=notes) as progress:
+
+        def tick(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = progress.add_task(stage, total=total)
+            progress.update(stages[stage], completed=done, total=total)
+
+        yield tick
+
+
+def route_lines(route: Route) -> list[str]:
+    """Say in lines who is asked, and why."""
+    lines = [f"nearest  {reason}" for reason in route.reasons]
+    lines.append("scores   " + "  ".join(f"{name} {score:.2f}" for name, score in route.scores.items()))
+    lines.append("route    " + ", ".join(f"{name} ({weight:.2f})" for name, weight in zip(route.experts, route.weights, strict=True)))
+    return lines
+
+
+def explanation(answer: Answer, trace: Trace) -> list[str]:
+    """Say in lines how an answer came about."""
+    lines = route_lines(trace.route)
+    lines += [f"answer   {part.expert}: {part.error and 'failed: ' + part.error or part.text!r}" for part in trace.answers]
+    if trace.support:
+        lines.append(f"weights  {trace.aggregator}: " + "  ".join(f"{text!r} {weight:.2f}" for text, weight in trace.support))
+    usage = trace.usage
+    lines.append(f"usage    {usage.calls} calls, {usage.prompt_tokens} + {usage.completion_tokens} tokens, {usage.cost_usd:.6f} US dollars")
+    return lines
+
+
+def systems_table(systems: list[System], title: str) -> Table:
+    """The table of systems with their intervals."""
+    table = Table(title=title, title_justify="left")
+    for name, justify in (("system", "left"), ("accuracy", "right"), ("95% interval", "right"), ("calls", "right"), ("tokens", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for system in systems:
+        row, interval = system.row(), system.interval()
+        spread = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+        table.add_row(system.name, f"{100 * interval.mean:.1f}", spread, f"{row['mean_calls']:.2f}", f"{row['tokens']:.0f}")
+    return table
+
+
+def show_example(task: Task, answer: Answer, trace: Trace) -> None:
+    """Print one question in full."""
+    console.print(f"\n[bold]{escape(task.query)}[/bold]")
+    for line in explanation(answer, trace):
+        console.print(f"  {escape(line)}")
+    console.print(f"  final    {escape(repr(answer.text))}, wanted {escape(repr(task.answer))}")
+
+
+def show_demo(report: DemoReport) -> None:
+    """Print what a demo measured."""
+    for example in report.examples:
+        show_example(*example)
+    console.print()
+    console.print(systems_table(report.systems, f"{report.n} test questions of mixed families; accuracy in percent, tokens a question"))
+    for line in report.comparisons:
+        console.print(line)
+    console.print(f"\n{DISJOINT}")
+    loads = report.loads
+    console.print(
+        f"Model loads, grouped: {loads['grouped']} for {loads['distinct_engines']} engines, {loads['grouped_s']} s for all {report.n} questions.\n"
+        f"The first {loads['arrival_n']} questions, from empty slots: in order of arrival {loads['arrival']} loads, {loads['arrival_s']} s; "
+        f"grouped {loads['grouped_subset']} loads, {loads['grouped_subset_s']} s."
+    )
+    console.print(f"Took {report.seconds:.0f} s. Go on with `counterpoint chat` (the page) or `counterpoint serve` (the endpoint).")
