@@ -23,7 +23,7 @@ _STATED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _FENCE = re.compile(r"\s*```\w*\s*")
-_BULLET = re.compile(r"\s*(?:[-*]\s+|•\s*|\d+[.)]\s+)")
+_BULLET = re.compile(r"^\s*(?:[-*]\s+|•\s*|\d+[.)]\s+)")
 _SENTENCE = re.compile(r"(?<=\w{3})[.!](?:\s+(?=[A-Z])|\s*$)")
 
 NUMBER = re.compile(
@@ -41,6 +41,7 @@ _SPELLINGS = [
     (re.compile(r"(?<!\d )\b(?:minus|negative) (?=\d)", re.IGNORECASE), "-"),
 ]
 _WORDS = {in_words(number).replace("-", " "): float(number) for number in range(100)}
+_IN_WORDS = re.compile(rf"\b(minus |negative )?({'|'.join(sorted(_WORDS, key=len, reverse=True))})\b")
 
 _SMALL = re.compile(r"^\(?([a-j])(?=\)|[.:,](?![a-z])|$)|\b(?:option|choice|letter) \(?([a-j])\b|(?<!\w)\(([a-j])\)")
 _ONE = r"(?<![\w'])\(?(?:[A-HJ]|I(?! [a-z]))\)?(?![\w'])"
@@ -50,12 +51,14 @@ _LETTER = re.compile(  # "A dog" and "I think" are words; "A is true" is a choic
     r"(?<![\w'])\(?(A(?! (?!(?:is|because|since|as)\b)[a-z])|[B-H]|I(?! (?!is\b)[a-z])|J)\)?(?![\w'])"
 )
 
+_SO = re.compile(r"(?:^|[.,;]\s)(?:so|therefore|thus|hence),? ", re.IGNORECASE | re.MULTILINE)
 _LEAD = re.compile(
-    r"(?:(?:so|thus|therefore),? )?(?:it's|(?:it|that|this|the .{1,60}?) (?:is|was|will be|would be|prints|outputs|returns|becomes)):? ",
+    r"(?:it's|(?:it|(?:that|this|the|an?)(?: .{1,60}?)?) (?:is|was|will be|would be|(?:will )?(?:print|output|return)s?|becomes)):? ",
     re.IGNORECASE,
 )
 _TAIL = re.compile(r",? (?:because|since)\b|,? (?:is|was|comes) (?:the|an?)\b|, (?:the|an?|which|who)\b| \(")
-_LIST_LEAD = re.compile(r"[^,;]{0,80}?(?:\b(?:are|is)\b:?|:) ")
+_LIST_LEAD = re.compile(r"(?:[Ii]n [^,;]{1,40}, )?[^,;]{0,80}(?:\b(?:are|is)\b:?|:) ")
+_LIST_TAIL = re.compile(r" (?:are|is) (?:the|in|sorted)\b")
 _BETWEEN = re.compile(r"[-=]?>|[,;&<→]|\b(?:and|then)\b")
 
 
@@ -128,9 +131,18 @@ def read_number(text: str) -> float | None:
         if not stated and len(found) > 1 and flat[found[-2].end() : chosen.start()].endswith(" in "):
             chosen = found[-2]  # "180 minutes in 3 hours"
         return _value(chosen[0])
-    words = (read_exact(text) or "").lower().replace("-", " ")
-    positive = words.removeprefix("minus ").removeprefix("negative ")
-    return None if positive not in _WORDS else _WORDS[positive] if positive == words else -_WORDS[positive]
+    return _number_in_words(text)
+
+
+def _number_in_words(text: str) -> float | None:
+    words = text.lower().replace("-", " ")
+    found = [(sign, word) for sign, word in _IN_WORDS.findall(words) if word != "one"]  # "the last one"
+    if not found and (read_exact(text) or "").lower() == "one":
+        return 1.0
+    if not found or re.search(r"hundred|thousand|million", words):
+        return None
+    sign, word = found[-1]
+    return -_WORDS[word] if sign else _WORDS[word]
 
 
 def _value(number: str) -> float | None:
@@ -149,10 +161,11 @@ def read_exact(text: str) -> str | None:
         >>> read_exact('The answer is "red-ox".'), read_exact("Ben is the tallest."), read_exact("")
         ('red-ox', 'Ben', None)
     """
-    line = next(iter(_lines(_plain(text))), "")
-    first = _SENTENCE.split(_BULLET.sub("", line, count=1), maxsplit=1)[0]
-    lead = _LEAD.match(first)
-    rest = re.sub(r"^\W{0,3}(?:[Oo]n|[Ii]n) (?=[A-Z])", "", first[lead.end() :] if lead else first)
+    line = _SO.split("\n".join(_lines(_plain(text))))[-1].partition("\n")[0]
+    rest = _SENTENCE.split(_BULLET.sub("", line, count=1), maxsplit=1)[0]
+    while lead := _LEAD.match(rest):
+        rest = rest[lead.end() :]
+    rest = re.sub(r"^\W{0,3}(?:[Oo]n|[Ii]n) (?=[A-Z])", "", rest)
     return _bare(_TAIL.split(rest, maxsplit=1)[0]) or _bare(line) or None
 
 
@@ -169,7 +182,7 @@ def read_list(text: str) -> list[str] | None:
     else:
         first = _SENTENCE.split(lines[0], maxsplit=1)[0] if lines else ""
         lead = _LIST_LEAD.match(first)
-        parts = _BETWEEN.split(first[lead.end() :] if lead else first)
+        parts = _BETWEEN.split(_LIST_TAIL.split(first[lead.end() :] if lead else first, maxsplit=1)[0])
         if len(lines) > 1 and sum(1 for part in parts if part.strip()) < 2:
             parts = lines
     items = [item for part in parts if (item := " ".join(part.strip("[](){}*`\"'., ").lower().split()))]
@@ -199,7 +212,7 @@ def read_json(text: str) -> dict[str, object] | None:
 
 def _numbers(text: str, answer: str) -> bool:
     got, want = read_number(text), read_number(answer)
-    return got is not None and want is not None and math.isclose(got, want, rel_tol=1e-6, abs_tol=1e-9)
+    return got is not None and want is not None and math.isclose(got, want, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _exact(text: str, answer: str) -> bool:

@@ -190,7 +190,7 @@ def strings(rng: random.Random) -> Problem:
         f'In "{given}", change "{old}" to "{new}".',
         f'Swap "{old}" for "{new}" in the text "{given}".',
         f'Rewrite "{given}" with "{new}" instead of "{old}".',
-    ), given.replace(old, new)
+    ), " ".join([words[0], new, words[2]])  # word by word: "rain" stands in "train", too
 
 
 def logic(rng: random.Random) -> Problem:

@@ -16,6 +16,7 @@ from experts.slot import start_ray, start_slot
 
 TRIES = 2
 """How often a call is given to an engine that dies under it, before the caller hears of it."""
+STOPPED = "the pool was stopped"
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class _Place:
     actor: Any
     loaded: str | None = None
     busy: int = 0
+    served: int = 0
     loading: bool = False
 
 
@@ -134,7 +136,7 @@ class ExpertPool:
     async def stop(self) -> None:
         """End slots and engines; calls still waiting end in an error."""
         for waiting in [*self._queue]:
-            self._finish(waiting, Answer.failed(waiting.call.expert, "the pool was stopped"))
+            self._finish(waiting, Answer.failed(waiting.call.expert, STOPPED))
         self._queue.clear()
         for task in [*self._tasks]:
             task.cancel()
@@ -198,7 +200,9 @@ class ExpertPool:
 
     def _dispatch(self) -> None:
         self._turn = None
-        for place in self._places:
+        wanted = {waiting.engine for waiting in self._queue}
+        # first the slots that hold what is wanted, then empty ones, then the one that has idled longest
+        for place in sorted(self._places, key=lambda p: (p.loaded not in wanted, p.loaded is not None, p.served)):
             if place.loading:
                 continue
             elsewhere = frozenset(other.loaded for other in self._places if other is not place and other.loaded)
@@ -215,6 +219,7 @@ class ExpertPool:
             place.busy += len(mine)
             place.loading = visit.engine != place.loaded
             place.loaded = visit.engine
+            place.served = len(self.stats.served)
             self.stats.served.append(visit.engine)
             self._spawn(self._serve(place, visit.engine, mine, load=place.loading))
 
@@ -235,6 +240,9 @@ class ExpertPool:
                         if self._pass_on(open_calls[event.call_id], event):
                             place.busy -= 1
                             del open_calls[event.call_id]
+        except asyncio.CancelledError:
+            self._give_up(open_calls.values(), STOPPED)
+            raise
         except Exception as error:
             cause = getattr(error, "cause", None) or error  # Ray wraps what the slot raised
             place.loaded = None
@@ -270,7 +278,10 @@ class ExpertPool:
             async for event in self._resident[waiting.engine].generate([waiting.call]):
                 self._pass_on(waiting, event)
         except EngineError as error:
-            self._finish(waiting, Answer.failed(waiting.call.expert, str(error)))
+            self._give_up([waiting], str(error))
+        except asyncio.CancelledError:
+            self._give_up([waiting], STOPPED)
+            raise
 
     def _pass_on(self, waiting: _Waiting, event: Event) -> bool:
         """Hand an event to its caller; True where it was the call's last."""

@@ -1,0 +1,40 @@
+# The demo, the tests and the checks, each from nothing: the first call makes .venv, later ones find it there.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Recorded answers of other benchmarks, for the tests and measurements that use them; without them these are left out.
+BENCH_DATA := $(abspath $(wildcard ../shared/data))
+ifneq ($(BENCH_DATA),)
+export COUNTERPOINT_BENCH_DATA ?= $(BENCH_DATA)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean environment-run environment-dev
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: environment-run  ## Install what this machine can run and answer questions with three experts
+	$(BIN)/counterpoint demo
+
+test: environment-dev  ## Run all tests
+	$(BIN)/pytest
+
+check: environment-dev  ## Lint, formatting, types, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: environment-dev  ## Measure the mixture against its experts
+	$(BIN)/python benchmarks/mixture.py
+
+clean:  ## Remove .venv and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage build dist
+	find aggregator app benchmarks client data experts router scripts serving tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+environment-run:
+	@$(PYTHON) scripts/environment.py run
+
+environment-dev:
+	@$(PYTHON) scripts/environment.py dev

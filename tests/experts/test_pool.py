@@ -1,0 +1,129 @@
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from data.records import Call, Done, Message
+from experts import EngineError, ExpertSpec
+from experts.pool import ExpertPool
+from experts.scheduler import Arrival
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def scripted(name: str, model: str, **options: Any) -> ExpertSpec:
+    rules = [{"match": "slow", "say": "late", "delay_s": 5}, {"match": ".", "say": f"{name} says hello"}]
+    return ExpertSpec(name, model, "scripted", options={"slot": True, "script": rules, **options})
+
+
+def call(expert: str, id: str, text: str = "hi") -> Call:
+    return Call(id, expert, (Message("user", text),))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_session() -> Iterator[None]:
+    ray = pytest.importorskip("ray")
+    from experts.slot import start_ray
+
+    start_ray(2)
+    yield
+    ray.shutdown()
+
+
+async def test_interleaved_calls_load_each_engine_once() -> None:
+    async with ExpertPool([scripted("a", "one"), scripted("b", "two"), scripted("c", "one")]) as pool:
+        calls = [call("abc"[at % 3], str(at)) for at in range(30)]
+        answers = await asyncio.gather(*(pool.answer(each) for each in calls))
+        assert [answer.text for answer in answers] == [f"{each.expert} says hello" for each in calls]
+        assert pool.stats.loads == 2  # a and c share a base
+        assert pool.stats.calls == 30
+        assert pool.stats.max_wait_s > 0
+        assert pool.stats.tokens == 90
+
+
+async def test_order_of_arrival_loads_again_and_again() -> None:
+    async with ExpertPool([scripted("a", "one"), scripted("b", "two")], scheduler=Arrival()) as pool:
+        await asyncio.gather(*(pool.answer(call("ab"[at % 2], str(at))) for at in range(6)))
+        assert pool.stats.loads == 6
+
+
+async def test_two_slots_hold_two_engines() -> None:
+    async with ExpertPool([scripted("a", "one"), scripted("b", "two")], slots=2) as pool:
+        for at in range(4):
+            await pool.answer(call("ab"[at % 2], str(at)))
+        assert pool.stats.loads == 2
+
+
+async def test_an_unknown_expert_is_named() -> None:
+    async with ExpertPool([scripted("a", "one")]) as pool:
+        with pytest.raises(EngineError, match="no expert is called 'z'; the pool has a"):
+            await pool.answer(call("z", "1"))
+
+
+async def test_an_engine_that_dies_is_started_again_and_its_call_answered() -> None:
+    async with ExpertPool([scripted("a", "one", dies_after=3)]) as pool:
+        answers = await asyncio.gather(*(pool.answer(call("a", str(at))) for at in range(5)))
+        assert all(answer.error is None for answer in answers)
+        assert pool.stats.loads > 1
+
+
+async def test_an_engine_that_always_dies_ends_its_calls_with_one_line_and_spares_other_experts() -> None:
+    async with ExpertPool([scripted("a", "one", dies_after=0), scripted("b", "two")]) as pool:
+        bad, good = await asyncio.gather(pool.answer(call("a", "1")), pool.answer(call("b", "2")))
+        assert bad.error == "the engine of 'a' died"
+        assert good.text == "b says hello"
+
+
+async def test_a_slot_whose_process_is_killed_is_replaced() -> None:
+    import ray
+
+    async with ExpertPool([scripted("a", "one")]) as pool:
+        await pool.answer(call("a", "1"))
+        slow = asyncio.create_task(pool.answer(call("a", "2", "slow")))
+        await asyncio.sleep(0.5)
+        ray.kill(pool._places[0].actor)
+        assert (await slow).text == "late"  # given to the new slot: no word of it had gone out
+        assert (await pool.answer(call("a", "3"))).text == "a says hello"
+
+
+async def test_an_engine_that_cannot_start_fails_its_calls_only() -> None:
+    broken = ExpertSpec("broken", "nowhere/at-all/three", "transformers")
+    async with ExpertPool([broken, scripted("a", "one")]) as pool:
+        bad, good = await asyncio.gather(pool.answer(call("broken", "1")), pool.answer(call("a", "2")))
+        assert bad.error is not None
+        assert "no model at 'nowhere/at-all/three'" in bad.error
+        assert "\n" not in bad.error
+        assert good.error is None
+
+
+async def test_a_caller_who_goes_away_leaves_the_queue() -> None:
+    async with ExpertPool([scripted("a", "one"), scripted("b", "two")]) as pool:
+        slow = asyncio.create_task(pool.answer(call("a", "1", "slow")))
+        await asyncio.sleep(0.3)
+        waiting = asyncio.create_task(pool.answer(call("b", "2")))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert not pool._queue
+        await slow
+        assert pool.stats.loads == 1  # nobody waits for b any more
+
+
+async def test_words_are_streamed_and_the_last_event_is_the_answer() -> None:
+    async with ExpertPool([scripted("a", "one")]) as pool:
+        events = [event async for event in pool.stream(call("a", "1"))]
+        assert "".join(e.text for e in events if not isinstance(e, Done)).strip() == "a says hello"
+        assert isinstance(events[-1], Done)
+
+
+async def test_stopping_the_pool_ends_the_calls_that_wait() -> None:
+    pool = ExpertPool([scripted("a", "one"), scripted("b", "two")])
+    await pool.start()
+    slow = asyncio.create_task(pool.answer(call("a", "1", "slow")))
+    await asyncio.sleep(0.3)
+    waiting = asyncio.create_task(pool.answer(call("b", "2")))
+    await asyncio.sleep(0.1)
+    await pool.stop()
+    assert (await asyncio.wait_for(waiting, 5)).error == "the pool was stopped"
+    assert (await asyncio.wait_for(slow, 5)).error == "the pool was stopped"
