@@ -43,9 +43,10 @@ class SentenceEncoder:
 
         self.name = name
         self._model: Any = SentenceTransformer(_folder(name), device="cpu")
-        self._room = int(self._model.max_seq_length) - 2
+        self._room = int(self._model.max_seq_length or 256) - 2
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Encode n texts, shape (n, dim), float32."""
         return np.stack([self._one(text) for text in texts]) if texts else np.zeros((0, 0), dtype=np.float32)
 
     def _one(self, text: str) -> np.ndarray:
@@ -75,13 +76,17 @@ def _folder(name: str) -> str:
     return f"sentence-transformers/{MINILM}"
 
 
-@cache
 def get_encoder(name: str = MINILM) -> Encoder:
     """Load an encoder, once a process.
 
     Raises:
         CounterpointError: There is none of that name, or its library is missing.
     """
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> Encoder:
     try:
         return SentenceEncoder(name)
     except ImportError as error:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import csv
+import json
+import math
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +17,8 @@ import pandas as pd
 from data.records import CounterpointError
 
 REQUIRED = ("query_id", "query", "expert", "score")
-OPTIONAL = ("split", "category", "answer", "prediction", "response", "prompt_tokens", "completion_tokens", "cost")
+TEXTS = ("query_id", "query", "expert", "split", "category", "answer", "prediction", "response")
+AMOUNTS = ("prompt_tokens", "completion_tokens", "cost")
 FORMATS = (".parquet", ".jsonl", ".csv")
 
 
@@ -36,15 +43,38 @@ def read_scores(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise ScoreTableError(f"no score table at {path}")
     try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        elif path.suffix == ".jsonl":
-            table = pd.read_json(path, lines=True, dtype={"query_id": str, "answer": object, "prediction": object}, convert_dates=False)
-        else:
-            table = pd.read_csv(path, dtype={"query_id": str, "query": str, "expert": str, "answer": str, "prediction": str})
-    except (ValueError, OSError, pd.errors.ParserError) as error:
-        raise ScoreTableError(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from error
+        table = _READERS[path.suffix](path)
+    except (ValueError, OSError, NotImplementedError, pd.errors.ParserWarning) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ScoreTableError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error
     return check_scores(table, str(path))
+
+
+def _read_jsonl(path: Path) -> pd.DataFrame:
+    """Read objects, one a line, as they stand: no text becomes a number or a date."""
+    rows = []
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number}: wanted an object, not {line.strip()[:40]}")
+            rows.append(row)
+    return pd.DataFrame(rows, columns=list(dict.fromkeys(name for row in rows for name in row)), dtype=object)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Read cells as text; only an empty one is missing, and "NA" is a text like others."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more cells than the header
+        return pd.read_csv(path, dtype=object, keep_default_na=False, na_values=[""], index_col=False, encoding="utf-8-sig")
+
+
+_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {".parquet": pd.read_parquet, ".jsonl": _read_jsonl, ".csv": _read_csv}
 
 
 def check_scores(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
@@ -53,6 +83,9 @@ def check_scores(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame
     Args:
         table: The rows.
         source: What to call it in errors.
+
+    Returns:
+        A copy: texts are text, amounts are numbers, and what is missing is NaN.
 
     Raises:
         ScoreTableError: A column is missing, a cell is empty, a score is no number from 0 to 1, or a row stands twice.
@@ -64,51 +97,84 @@ def check_scores(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame
         ...
         data.scores.ScoreTableError: the table, row 2: expert 'a' stands twice for query '1'
     """
-    if missing := [name for name in REQUIRED if name not in table.columns]:
-        raise ScoreTableError(f"{source} has no column {missing[0]!r}; wanted {', '.join(REQUIRED)}, found {', '.join(map(str, table.columns))}")
+    columns = [str(name) for name in table.columns]
+    if missing := [name for name in REQUIRED if name not in columns]:
+        raise ScoreTableError(f"{source} has no column {missing[0]!r}; wanted {', '.join(REQUIRED)}, found {', '.join(columns) or 'none'}")
+    if double := [name for name in columns if columns.count(name) > 1]:
+        raise ScoreTableError(f"{source} has the column {double[0]!r} twice")
     if table.empty:
         raise ScoreTableError(f"{source} has no rows")
-    table = table.reset_index(drop=True)
+    table = _typed(table.reset_index(drop=True), source)
     for name in ("query_id", "query", "expert"):
-        empty = table[name].isna() | (table[name].astype(str).str.strip() == "")
-        if empty.any():
-            raise ScoreTableError(f"{source}, row {int(empty.idxmax()) + 1}, column {name}: empty")
-        table[name] = table[name].astype(str)
-    scores = pd.to_numeric(table["score"], errors="coerce")
-    wrong = ~scores.between(0, 1)  # NaN is not between anything
-    if wrong.any():
-        row = int(wrong.idxmax())
-        raise ScoreTableError(f"{source}, row {row + 1}, column score: wanted a number from 0 to 1, not {table['score'][row]!r}")
-    table["score"] = scores.astype(float)
+        if empty := [row for row, text in enumerate(table[name], start=1) if not isinstance(text, str) or not text.strip()]:
+            raise ScoreTableError(f"{source}, row {empty[0]}, column {name}: empty")
     twice = table.duplicated(["query_id", "expert"])
     if twice.any():
-        row = int(twice.idxmax())
+        row = int(twice.to_numpy().argmax())
         raise ScoreTableError(f"{source}, row {row + 1}: expert {table['expert'][row]!r} stands twice for query {table['query_id'][row]!r}")
     changed = table.groupby("query_id", sort=False)["query"].transform("first") != table["query"]
     if changed.any():
-        row = int(changed.idxmax())
+        row = int(changed.to_numpy().argmax())
         raise ScoreTableError(f"{source}, row {row + 1}, column query: another text than before for query {table['query_id'][row]!r}")
     return table
+
+
+def _typed(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Give the known columns their types."""
+    table = table.copy()
+    for name in [name for name in TEXTS if name in table.columns]:
+        table[name] = pd.Series([_text(cell) for cell in table[name].astype(object)], index=table.index, dtype=object)
+    limits = {"score": ("a number from 0 to 1", 1.0)} | dict.fromkeys(AMOUNTS, ("a number from 0", sys.float_info.max))
+    for name, (wanted, most) in limits.items():
+        if name not in table.columns:
+            continue
+        cells = table[name].astype(object).tolist()
+        numbers = [_number(cell) for cell in cells]
+        for row, (cell, number) in enumerate(zip(cells, numbers, strict=True), start=1):
+            if not 0 <= number <= most and (name == "score" or not _absent(cell)):  # NaN is not between anything
+                raise ScoreTableError(f"{source}, row {row}, column {name}: wanted {wanted}, not {cell!r}")
+        whole = name.endswith("tokens") and all(number.is_integer() for number in numbers)
+        table[name] = pd.Series(numbers, index=table.index, dtype="int64" if whole else "float64")
+    return table
+
+
+def _absent(cell: object) -> bool:
+    return cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell))
+
+
+def _text(cell: object) -> object:
+    """A cell as text that every format can hold, or NaN."""
+    return math.nan if _absent(cell) else str(cell).encode("utf-8", "replace").decode("utf-8")
+
+
+def _number(cell: Any) -> float:
+    """A cell as a number, or NaN."""
+    try:
+        return float(cell)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def write_scores(table: pd.DataFrame, path: Path) -> None:
     """Write a score table in the format of the path's ending.
 
     Raises:
-        ScoreTableError: The ending is unknown or the path cannot be written.
+        ScoreTableError: The ending is unknown, a cell is not what its column holds, or the path cannot be written.
     """
     if path.suffix not in FORMATS:
         raise ScoreTableError(f"cannot write {path}: wanted a file ending in {', '.join(FORMATS)}")
+    table = _typed(table, "the table")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".parquet":
             table.to_parquet(path, index=False)
         elif path.suffix == ".jsonl":
-            table.to_json(path, orient="records", lines=True, force_ascii=False)
+            lines = ({name: None if _absent(cell) else cell for name, cell in row.items()} for row in table.to_dict("records"))
+            path.write_text("".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines), encoding="utf-8")
         else:
-            table.to_csv(path, index=False)
-    except OSError as error:
-        raise ScoreTableError(f"cannot write {path}: {error.strerror or error}") from error
+            table.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)  # a text may hold any line end
+    except (OSError, ValueError, TypeError) as error:
+        raise ScoreTableError(f"cannot write {path}: {getattr(error, 'strerror', None) or str(error).partition(chr(10))[0]}") from error
 
 
 def experts_of(table: pd.DataFrame) -> list[str]:
@@ -151,10 +217,12 @@ def rows_of(table: pd.DataFrame, splits: Iterable[str] | None) -> pd.DataFrame:
     if "split" not in table.columns:
         raise ScoreTableError(f"the score table has no column 'split', so {', '.join(wanted)} cannot be picked")
     picked = table[table["split"].isin(wanted)]
-    if "test" not in wanted:
-        picked = picked[~normalised(picked["query"]).isin(set(normalised(table.loc[table["split"] == "test", "query"])))]
     if picked.empty:
         raise ScoreTableError(f"no rows with split {' or '.join(wanted)}; there are {', '.join(map(str, table['split'].unique()))}")
+    if "test" not in wanted:
+        picked = picked[~normalised(picked["query"]).isin(set(normalised(table.loc[table["split"] == "test", "query"])))]
+        if picked.empty:
+            raise ScoreTableError(f"every query with split {' or '.join(wanted)} also stands in test")
     return picked.reset_index(drop=True)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +51,8 @@ class _Waiting:
 
     call: Call
     engine: str
-    events: asyncio.Queue[Event]
+    live: bool
+    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     since: float = field(default_factory=time.monotonic)
     wait_s: float = 0.0
     tries: int = 0
@@ -149,15 +151,19 @@ class ExpertPool:
             ray.kill(place.actor)
         self._places = []
 
-    async def stream(self, call: Call) -> AsyncIterator[Event]:
+    async def stream(self, call: Call, *, live: bool = True) -> AsyncGenerator[Event]:
         """Ask one expert and yield what it writes, last a `Done`.
+
+        Args:
+            call: What is asked.
+            live: Whether words are passed on as they are written; a call whose words have gone out is not tried again.
 
         Abandoning the iterator takes the call out of the queue, or its engine's words to nobody.
 
         Raises:
             EngineError: There is no such expert.
         """
-        waiting = self._submit(call)
+        waiting = self._submit(call, live)
         try:
             while True:
                 event = await waiting.events.get()
@@ -171,16 +177,17 @@ class ExpertPool:
 
     async def answer(self, call: Call) -> Answer:
         """Ask one expert and wait for its answer; a failure is an answer with an error."""
-        async for event in self.stream(call):
-            if isinstance(event, Done):
-                return event.answer
+        async with aclosing(self.stream(call, live=False)) as events:
+            async for event in events:
+                if isinstance(event, Done):
+                    return event.answer
         raise AssertionError("a stream ends in Done")
 
-    def _submit(self, call: Call) -> _Waiting:
+    def _submit(self, call: Call, live: bool) -> _Waiting:
         spec = self.specs.get(call.expert)
         if spec is None:
             raise EngineError(f"no expert is called {call.expert!r}; the pool has {', '.join(self.specs)}")
-        waiting = _Waiting(call, spec.engine_key, asyncio.Queue())
+        waiting = _Waiting(call, spec.engine_key, live)
         if spec.engine_key in self._resident:
             self._spawn(self._serve_resident(waiting))
         else:
@@ -286,8 +293,9 @@ class ExpertPool:
     def _pass_on(self, waiting: _Waiting, event: Event) -> bool:
         """Hand an event to its caller; True where it was the call's last."""
         if isinstance(event, Delta):
-            waiting.said = True
-            waiting.events.put_nowait(event)
+            if waiting.live:
+                waiting.said = True
+                waiting.events.put_nowait(event)
             return False
         self._finish(waiting, event.answer)
         return True

@@ -16,8 +16,8 @@ class ScriptedEngine:
     """Answer by the first rule whose pattern is found in the last message.
 
     The rules stand in `options["script"]`, a list of objects: `match` (a regular expression), and `say` (the answer) or
-    `fail` (the error); optional `delay_s` (seconds before the first word). Without a rule that fits, it echoes.
-    `options["dies_after"]` ends the engine after so many answers.
+    `fail` (the error), or `die` (the engine ends); optional `delay_s` (seconds before the first word). Without a rule that
+    fits, it echoes.
 
     Example:
         >>> spec = ExpertSpec("a", "-", "scripted", options={"script": [{"match": "capital", "say": "Paris"}]})
@@ -33,12 +33,11 @@ class ScriptedEngine:
 
     def __init__(self, specs: Sequence[ExpertSpec]) -> None:
         self.specs = {spec.name: spec for spec in specs}
-        self.answered = 0
         self._awake = False
         for spec in specs:
             for rule in spec.options.get("script", []):
-                if not isinstance(rule, dict) or "match" not in rule or not ({"say", "fail"} & set(rule)):
-                    raise EngineError(f"a rule of {spec.name!r} needs match, and say or fail; it is {rule!r}")
+                if not isinstance(rule, dict) or "match" not in rule or not ({"say", "fail", "die"} & set(rule)):
+                    raise EngineError(f"a rule of {spec.name!r} needs match, and say, fail or die; it is {rule!r}")
 
     @property
     def memory_bytes(self) -> int:
@@ -52,13 +51,12 @@ class ScriptedEngine:
 
     async def _answer(self, call: Call, put: Put) -> None:
         spec, start = self.specs[call.expert], time.monotonic()
-        dies_after = spec.options.get("dies_after")
-        if dies_after is not None and self.answered >= int(dies_after):
-            self._awake = False
-            raise EngineDied(f"the engine of {call.expert!r} died")
         text = call.messages[-1].content if call.messages else ""
         rule = next((rule for rule in spec.options.get("script", []) if re.search(rule["match"], text)), {"say": text})
         await asyncio.sleep(float(rule.get("delay_s", 0)))
+        if "die" in rule:
+            self._awake = False
+            raise EngineDied(f"the engine of {call.expert!r} died")
         if "fail" in rule:
             put(Done(call.id, Answer.failed(call.expert, rule["fail"], time.monotonic() - start)))
             return
@@ -67,7 +65,6 @@ class ScriptedEngine:
         for word in kept:
             put(Delta(call.id, word))
             await asyncio.sleep(0)
-        self.answered += 1
         usage = Usage(len(text.split()), len(kept), spec.cost_usd(len(text.split()), len(kept)), calls=1)
         reason = "stop" if len(kept) == len(words) else "length"
         put(Done(call.id, Answer("".join(kept).strip(), call.expert, usage, reason, time.monotonic() - start)))

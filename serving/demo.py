@@ -145,7 +145,7 @@ async def run_demo(questions: int, *, arrival: int = 8, samples: int = 3, scratc
         answers: dict[str, Answer] = {}
         tick("mixture of 3", 0, questions)
         mixed_start = time.monotonic()
-        async with aclosing(pipeline.answer_all(requests_of(tasks))) as results:  # type: ignore[type-var]
+        async with aclosing(pipeline.answer_all(requests_of(tasks))) as results:
             async for at, answer, trace in results:
                 done += 1
                 tick("mixture of 3", done, questions)

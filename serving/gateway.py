@@ -95,9 +95,9 @@ class Gateway:
             return f"data: {json.dumps(chunk_json(asked, request.id, delta, finish, **ours), ensure_ascii=False)}\n\n"
 
         yield line({"role": "assistant", "content": ""}, **({"route": route_json(route)} if explain else {}))
-        async with aclosing(self.pipeline.progress(request, route)) as progress:  # type: ignore[type-var]
+        async with aclosing(self.pipeline.progress(request, route)) as progress:
             async for event in progress:
-                if isinstance(event, Written) and event.final:
+                if isinstance(event, Written):
                     written += event.text
                     yield line({"content": event.text})
                 elif isinstance(event, Answer) and explain:

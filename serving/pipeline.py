@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Self
 
 from aggregator import Aggregator, make_aggregator
-from data.records import Answer, Call, CounterpointError, Delta, Message, Request, Route, Sampling, Trace, Usage
+from data.records import Answer, Call, CounterpointError, Done, Message, Request, Route, Sampling, Trace, Usage
 from experts.pool import ExpertPool
 from experts.scheduler import Scheduler
-from router import Policy, Router, load_router
+from router import FixedK, Policy, Router, load_router
 from serving.config import MixtureConfig, expert_specs
 
 
@@ -23,17 +24,15 @@ class RequestError(CounterpointError):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A piece of text that an expert has just written.
+    """A piece of the answer itself, as its expert has just written it.
 
     Attributes:
         expert: Who writes.
         text: The new characters.
-        final: Whether they belong to the answer itself, not to one of its parts.
     """
 
     expert: str
     text: str
-    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class Pipeline:
                 f"the router in {config.router.path if config.router else ''} was fitted without the expert {unknown[0]!r}; "
                 "profile it and fit the router again, or take it out of the mixture"
             )
-        policy = config.router.policy.build() if config.router else _default_policy()
+        policy = config.router.policy.build() if config.router else FixedK()
         settings = {} if config.aggregator.expert is None else {"expert": config.aggregator.expert}
         pool = ExpertPool(expert_specs(config), slots=config.pool.slots, scheduler=scheduler)
         return cls(pool, router, policy, make_aggregator(config.aggregator.kind, **settings), config.name)
@@ -125,12 +124,13 @@ class Pipeline:
         Returns:
             The answer, with an error where no expert could, and how it came about.
         """
-        async for event in self.progress(request, route):
-            if isinstance(event, Finished):
-                return event.answer, event.trace
+        async with aclosing(self.progress(request, route)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    return event.answer, event.trace
         raise AssertionError("progress ends in Finished")
 
-    async def progress(self, request: Request, route: Route | None = None) -> AsyncIterator[Progress]:
+    async def progress(self, request: Request, route: Route | None = None) -> AsyncGenerator[Progress]:
         """Answer one request and tell what happens on the way."""
         route = route or self.route(request)
         aggregator = make_aggregator(request.aggregator) if request.aggregator else self.aggregator
@@ -141,11 +141,13 @@ class Pipeline:
         async def ask(expert: str, messages: Sequence[Message], *, final: bool = False, **sampling: object) -> Answer:
             how = replace(request.sampling, **sampling)  # type: ignore[arg-type]
             call = Call(f"{request.id}/{next(self._numbers)}", expert, tuple(messages), how)
-            async for event in self.pool.stream(call):
-                if isinstance(event, Delta):
-                    events.put_nowait(Written(expert, event.text, final))
-                else:
-                    return event.answer
+            if not final:
+                return await self.pool.answer(call)
+            async with aclosing(self.pool.stream(call)) as pieces:
+                async for event in pieces:
+                    if isinstance(event, Done):
+                        return event.answer
+                    events.put_nowait(Written(expert, event.text))
             raise AssertionError("a stream ends in Done")
 
         async def ask_expert(expert: str) -> Answer:
@@ -178,7 +180,7 @@ class Pipeline:
         trace = Trace(request.id, route, tuple(answers), aggregator.kind, answer.support, usage)
         yield Finished(replace(answer, usage=usage, latency_s=max(latency, answer.latency_s)), trace)
 
-    async def answer_all(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Answer, Trace | None]]:
+    async def answer_all(self, requests: Sequence[Request]) -> AsyncGenerator[tuple[int, Answer, Trace | None]]:
         """Answer many requests, yielding each as it is done, by its place in the list.
 
         All are routed before any is asked, so the pool sees the whole work and loads each engine once.
@@ -200,12 +202,6 @@ class Pipeline:
         finally:
             for task in tasks:
                 task.cancel()
-
-
-def _default_policy() -> Policy:
-    from router import FixedK
-
-    return FixedK()
 
 
 async def _until(work: asyncio.Task[object], events: asyncio.Queue[Written | Answer]) -> AsyncIterator[Written | Answer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class Cell:
 
 async def ask_all(
     pool: ExpertPool, tasks: Sequence[Task], experts: Sequence[str], sampling: Sampling | None = None, skip: set[tuple[str, str]] | None = None
-) -> AsyncIterator[Cell]:
+) -> AsyncGenerator[Cell]:
     """Ask every expert every task, all at once, so that the pool groups them; yield answers as they come.
 
     Args:
@@ -105,7 +105,7 @@ async def profile(
         known = {(str(row["query_id"]), str(row["expert"])) for row in journal.rows}
         rows: list[dict[str, object]] = [*journal.rows]
         on_cell(len(known), total, None)
-        async with aclosing(ask_all(pool, tasks, experts, skip=known)) as cells:  # type: ignore[type-var]
+        async with aclosing(ask_all(pool, tasks, experts, skip=known)) as cells:
             async for cell in cells:
                 if cell.answer.error is not None:
                     failures.append(f"{cell.answer.expert}: {cell.answer.error}")

@@ -40,10 +40,12 @@ class RemoteServer:
             if question == "break off":
                 return StreamingResponse(self._events(["half"], None, 1), media_type="text/event-stream")
             if question == "no completion":
-                return Response("data: {\"choices\": 3}\n\n", media_type="text/event-stream")
+                return Response('data: {"choices": 3}\n\n', media_type="text/event-stream")
             words = ["The ", "capital ", "is ", "Paris ", "today."]
             kept = words[: body["max_tokens"]]
-            return StreamingResponse(self._events(kept, "stop" if kept == words else "length", len(question.split())), media_type="text/event-stream")
+            return StreamingResponse(
+                self._events(kept, "stop" if kept == words else "length", len(question.split())), media_type="text/event-stream"
+            )
 
         return app
 

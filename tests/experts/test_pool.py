@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def scripted(name: str, model: str, **options: Any) -> ExpertSpec:
-    rules = [{"match": "slow", "say": "late", "delay_s": 5}, {"match": ".", "say": f"{name} says hello"}]
+    rules = [{"match": "poison", "die": True}, {"match": "slow", "say": "late", "delay_s": 5}, {"match": ".", "say": f"{name} says hello"}]
     return ExpertSpec(name, model, "scripted", options={"slot": True, "script": rules, **options})
 
 
@@ -61,18 +61,13 @@ async def test_an_unknown_expert_is_named() -> None:
             await pool.answer(call("z", "1"))
 
 
-async def test_an_engine_that_dies_is_started_again_and_its_call_answered() -> None:
-    async with ExpertPool([scripted("a", "one", dies_after=3)]) as pool:
-        answers = await asyncio.gather(*(pool.answer(call("a", str(at))) for at in range(5)))
-        assert all(answer.error is None for answer in answers)
-        assert pool.stats.loads > 1
-
-
-async def test_an_engine_that_always_dies_ends_its_calls_with_one_line_and_spares_other_experts() -> None:
-    async with ExpertPool([scripted("a", "one", dies_after=0), scripted("b", "two")]) as pool:
-        bad, good = await asyncio.gather(pool.answer(call("a", "1")), pool.answer(call("b", "2")))
-        assert bad.error == "the engine of 'a' died"
-        assert good.text == "b says hello"
+async def test_a_call_that_kills_its_engine_fails_alone() -> None:
+    async with ExpertPool([scripted("a", "one"), scripted("b", "two")]) as pool:
+        calls = [call("a", "1"), call("a", "2", "slow"), call("a", "3", "poison"), call("a", "4"), call("b", "5")]
+        answers = await asyncio.gather(*(pool.answer(each) for each in calls))
+        assert [answer.text for answer in answers] == ["a says hello", "late", "", "a says hello", "b says hello"]
+        assert answers[2].error == "the engine of 'a' died"
+        assert pool.stats.failed == 1
 
 
 async def test_a_slot_whose_process_is_killed_is_replaced() -> None:

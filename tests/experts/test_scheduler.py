@@ -28,7 +28,9 @@ def test_arrival_loads_an_engine_whenever_the_next_call_needs_another(queue: lis
 
 
 @given(QUEUES, st.sampled_from([None, "a", "b", "z"]), st.frozensets(st.sampled_from("abcd"), max_size=3))
-def test_a_visit_takes_only_calls_that_wait_and_are_not_served_elsewhere(queue: list[str], loaded: str | None, elsewhere: frozenset[str]) -> None:
+def test_a_visit_takes_only_calls_that_wait_and_are_not_served_elsewhere(
+    queue: list[str], loaded: str | None, elsewhere: frozenset[str]
+) -> None:
     for scheduler in (Grouped(), Arrival()):
         visit = scheduler.next(queue, loaded, elsewhere)
         if visit is None:
