@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 
 import streamlit as st
-from counterpoint import Chunk, Counterpoint, CounterpointError, ExpertAnswer, Explanation
 from panels import show_answers, show_explanation, show_route
+
+from counterpoint import Chunk, Counterpoint, CounterpointError, ExpertAnswer, Explanation
 
 URL = os.environ.get("COUNTERPOINT_URL", "http://127.0.0.1:8000")
 MODEL = os.environ.get("COUNTERPOINT_MODEL", "counterpoint")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import streamlit as st
-from counterpoint import Explanation, ExpertAnswer, Route
+
+from counterpoint import ExpertAnswer, Explanation, Route
 
 
 def show_route(route: Route) -> None:

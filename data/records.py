@@ -210,4 +210,3 @@ class Trace:
     aggregator: str
     support: tuple[tuple[str, float], ...]
     usage: Usage
-

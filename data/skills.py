@@ -74,32 +74,44 @@ def arithmetic(rng: random.Random) -> Problem:
     a, b = rng.randint(1, 60), rng.randint(1, 39)
     x, y = in_words(a), in_words(b)
     if rng.random() < 0.5:
-        return ("+", a, b), (
-            f"What is {x} plus {y}?",
-            f"Add {x} and {y}.",
-            f"What do you get if you add {y} to {x}?",
-            f"Find the sum of {x} and {y}.",
-        ), str(a + b)
+        return (
+            ("+", a, b),
+            (
+                f"What is {x} plus {y}?",
+                f"Add {x} and {y}.",
+                f"What do you get if you add {y} to {x}?",
+                f"Find the sum of {x} and {y}.",
+            ),
+            str(a + b),
+        )
     a, b = max(a, b), min(a, b)
     x, y = in_words(a), in_words(b)
-    return ("-", a, b), (
-        f"What is {x} minus {y}?",
-        f"Subtract {y} from {x}.",
-        f"What is left if you take {y} away from {x}?",
-        f"Find the difference between {x} and {y}.",
-    ), str(a - b)
+    return (
+        ("-", a, b),
+        (
+            f"What is {x} minus {y}?",
+            f"Subtract {y} from {x}.",
+            f"What is left if you take {y} away from {x}?",
+            f"Find the difference between {x} and {y}.",
+        ),
+        str(a - b),
+    )
 
 
 def conversion(rng: random.Random) -> Problem:
     """Amounts in another unit."""
     small, large, factor = rng.choice(UNITS)
     n = rng.randint(2, 12 if factor in (12, 24, 60) else 30)
-    return (small, large, n), (
-        f"How many {small} are there in {n} {large}?",
-        f"Convert {n} {large} to {small}.",
-        f"{n} {large} is how many {small}?",
-        f"Express {n} {large} in {small}.",
-    ), str(n * factor)
+    return (
+        (small, large, n),
+        (
+            f"How many {small} are there in {n} {large}?",
+            f"Convert {n} {large} to {small}.",
+            f"{n} {large} is how many {small}?",
+            f"Express {n} {large} in {small}.",
+        ),
+        str(n * factor),
+    )
 
 
 def sequences(rng: random.Random) -> Problem:
@@ -108,12 +120,16 @@ def sequences(rng: random.Random) -> Problem:
     start += 20 if step < 0 else 0
     terms = [start + i * step for i in range(5)]
     row = ", ".join(map(str, terms[:4]))
-    return tuple(terms), (
-        f"Which number comes next: {row}, ...?",
-        f"Continue the sequence {row}.",
-        f"The numbers are {row}. What is the next one?",
-        f"Find the next term of {row}.",
-    ), str(terms[4])
+    return (
+        tuple(terms),
+        (
+            f"Which number comes next: {row}, ...?",
+            f"Continue the sequence {row}.",
+            f"The numbers are {row}. What is the next one?",
+            f"Find the next term of {row}.",
+        ),
+        str(terms[4]),
+    )
 
 
 def sorting(rng: random.Random) -> Problem:
@@ -121,20 +137,28 @@ def sorting(rng: random.Random) -> Problem:
     if rng.random() < 0.5:
         words = rng.sample(NOUNS, 3)
         given = ", ".join(words)
-        return ("words", *words), (
-            f"Sort these words alphabetically: {given}.",
-            f"Put the words {given} in alphabetical order.",
-            f"List {given} from A to Z.",
-            f"Arrange alphabetically: {given}.",
-        ), ", ".join(sorted(words))
+        return (
+            ("words", *words),
+            (
+                f"Sort these words alphabetically: {given}.",
+                f"Put the words {given} in alphabetical order.",
+                f"List {given} from A to Z.",
+                f"Arrange alphabetically: {given}.",
+            ),
+            ", ".join(sorted(words)),
+        )
     numbers = rng.sample(range(1, 100), 4)
     given = ", ".join(map(str, numbers))
-    return ("numbers", *numbers), (
-        f"Sort these numbers from smallest to largest: {given}.",
-        f"Put {given} in ascending order.",
-        f"List the numbers {given} from low to high.",
-        f"Arrange in increasing order: {given}.",
-    ), ", ".join(map(str, sorted(numbers)))
+    return (
+        ("numbers", *numbers),
+        (
+            f"Sort these numbers from smallest to largest: {given}.",
+            f"Put {given} in ascending order.",
+            f"List the numbers {given} from low to high.",
+            f"Arrange in increasing order: {given}.",
+        ),
+        ", ".join(map(str, sorted(numbers))),
+    )
 
 
 def counting(rng: random.Random) -> Problem:
@@ -144,12 +168,16 @@ def counting(rng: random.Random) -> Problem:
     row = [word] * times + [rng.choice(others) for _ in range(rng.randint(2, 4))]
     rng.shuffle(row)
     given = " ".join(row)
-    return ("count", word, *row), (
-        f'How many times does "{word}" appear in: {given}?',
-        f'Count the word "{word}" in this row: {given}.',
-        f'In the list {given}, how often do you see "{word}"?',
-        f'Tell me the number of times "{word}" occurs here: {given}.',
-    ), str(times)
+    return (
+        ("count", word, *row),
+        (
+            f'How many times does "{word}" appear in: {given}?',
+            f'Count the word "{word}" in this row: {given}.',
+            f'In the list {given}, how often do you see "{word}"?',
+            f'Tell me the number of times "{word}" occurs here: {given}.',
+        ),
+        str(times),
+    )
 
 
 def strings(rng: random.Random) -> Problem:
@@ -157,40 +185,60 @@ def strings(rng: random.Random) -> Problem:
     words = rng.sample(NOUNS, 3)
     given, kind = " ".join(words), rng.randrange(5)
     if kind == 0:
-        return ("upper", given), (
-            f'Write "{given}" in capital letters.',
-            f'Change "{given}" to upper case.',
-            f'Turn "{given}" into all caps.',
-            f'Put "{given}" in uppercase.',
-        ), given.upper()
+        return (
+            ("upper", given),
+            (
+                f'Write "{given}" in capital letters.',
+                f'Change "{given}" to upper case.',
+                f'Turn "{given}" into all caps.',
+                f'Put "{given}" in uppercase.',
+            ),
+            given.upper(),
+        )
     if kind == 1:
-        return ("join", given), (
-            f'Join the words of "{given}" with hyphens.',
-            f'Replace the spaces in "{given}" with hyphens.',
-            f'Write "{given}" with a hyphen between the words.',
-            f'Hyphenate the words "{given}".',
-        ), "-".join(words)
+        return (
+            ("join", given),
+            (
+                f'Join the words of "{given}" with hyphens.',
+                f'Replace the spaces in "{given}" with hyphens.',
+                f'Write "{given}" with a hyphen between the words.',
+                f'Hyphenate the words "{given}".',
+            ),
+            "-".join(words),
+        )
     if kind == 2:
-        return ("last", given), (
-            f'Remove the last word of "{given}".',
-            f'Write "{given}" without its last word.',
-            f'Delete the final word from "{given}".',
-            f'Drop the last word of "{given}".',
-        ), " ".join(words[:2])
+        return (
+            ("last", given),
+            (
+                f'Remove the last word of "{given}".',
+                f'Write "{given}" without its last word.',
+                f'Delete the final word from "{given}".',
+                f'Drop the last word of "{given}".',
+            ),
+            " ".join(words[:2]),
+        )
     if kind == 3:
-        return ("reverse", given), (
-            f'Write the words of "{given}" in reverse order.',
-            f'Reverse the order of the words in "{given}".',
-            f'Put the words "{given}" backwards, last word first.',
-            f'Say the words of "{given}" from last to first.',
-        ), " ".join(reversed(words))
+        return (
+            ("reverse", given),
+            (
+                f'Write the words of "{given}" in reverse order.',
+                f'Reverse the order of the words in "{given}".',
+                f'Put the words "{given}" backwards, last word first.',
+                f'Say the words of "{given}" from last to first.',
+            ),
+            " ".join(reversed(words)),
+        )
     old, new = words[1], rng.choice([noun for noun in NOUNS if noun not in words])
-    return ("replace", given, new), (
-        f'Replace "{old}" with "{new}" in "{given}".',
-        f'In "{given}", change "{old}" to "{new}".',
-        f'Swap "{old}" for "{new}" in the text "{given}".',
-        f'Rewrite "{given}" with "{new}" instead of "{old}".',
-    ), " ".join([words[0], new, words[2]])  # word by word: "rain" stands in "train", too
+    return (
+        ("replace", given, new),
+        (
+            f'Replace "{old}" with "{new}" in "{given}".',
+            f'In "{given}", change "{old}" to "{new}".',
+            f'Swap "{old}" for "{new}" in the text "{given}".',
+            f'Rewrite "{given}" with "{new}" instead of "{old}".',
+        ),
+        " ".join([words[0], new, words[2]]),
+    )  # word by word: "rain" stands in "train", too
 
 
 def logic(rng: random.Random) -> Problem:
@@ -213,12 +261,16 @@ def logic(rng: random.Random) -> Problem:
             option = expression(index == right)
         options.append(option)
     given = " ".join(f"{letter}) {option}" for letter, option in zip("ABCD", options, strict=True))
-    return ("logic", *options), (
-        f"Which expression is true? {given}",
-        f"One of these is true. Which one? {given}",
-        f"Find the expression whose value is true: {given}",
-        f"Choose the letter of the true statement. {given}",
-    ), "ABCD"[right]
+    return (
+        ("logic", *options),
+        (
+            f"Which expression is true? {given}",
+            f"One of these is true. Which one? {given}",
+            f"Find the expression whose value is true: {given}",
+            f"Choose the letter of the true statement. {given}",
+        ),
+        "ABCD"[right],
+    )
 
 
 def comparison(rng: random.Random) -> Problem:
@@ -226,24 +278,32 @@ def comparison(rng: random.Random) -> Problem:
     if rng.random() < 0.5:
         numbers = rng.sample(range(100, 999), 4)
         given, (most, pick) = ", ".join(map(str, numbers)), rng.choice([("largest", max), ("smallest", min)])
-        return (most, *numbers), (
-            f"Which number is the {most}: {given}?",
-            f"Pick the {most} of {given}.",
-            f"Name the {most} number among {given}.",
-            f"Of the numbers {given}, which is {most}?",
-        ), str(pick(numbers))
+        return (
+            (most, *numbers),
+            (
+                f"Which number is the {most}: {given}?",
+                f"Pick the {most} of {given}.",
+                f"Name the {most} number among {given}.",
+                f"Of the numbers {given}, which is {most}?",
+            ),
+            str(pick(numbers)),
+        )
     people = rng.sample(NAMES, 3)
     more, most, least = rng.choice([("taller", "tallest", "shortest"), ("older", "oldest", "youngest"), ("faster", "fastest", "slowest")])
     facts = [f"{people[0]} is {more} than {people[1]}.", f"{people[1]} is {more} than {people[2]}."]
     rng.shuffle(facts)
     wanted, answer = rng.choice([(most, people[0]), (least, people[2])])
     given = " ".join(facts)
-    return (wanted, *people, *facts), (
-        f"{given} Who is the {wanted}?",
-        f"{given} Name the {wanted} person.",
-        f"{given} Which of them is {wanted}?",
-        f"Who is the {wanted}? {given}",
-    ), answer
+    return (
+        (wanted, *people, *facts),
+        (
+            f"{given} Who is the {wanted}?",
+            f"{given} Name the {wanted} person.",
+            f"{given} Which of them is {wanted}?",
+            f"Who is the {wanted}? {given}",
+        ),
+        answer,
+    )
 
 
 def dates(rng: random.Random) -> Problem:
@@ -254,22 +314,30 @@ def dates(rng: random.Random) -> Problem:
     answer = names[(index + (-steps if back else steps)) % len(names)]
     span, now = f"{steps} {unit}{'s' if steps > 1 else ''}", names[index]
     if back:
-        return ("before", steps, now, event), (
-            f"There is {event} in our plan. We start preparing {span} before {now}. Which {unit} is that?",
-            f"It is {now}. {event.capitalize()} was {span} ago. In which {unit} was it?"
+        return (
+            ("before", steps, now, event),
+            (
+                f"There is {event} in our plan. We start preparing {span} before {now}. Which {unit} is that?",
+                f"It is {now}. {event.capitalize()} was {span} ago. In which {unit} was it?"
+                if unit == "month"
+                else f"It is {now}. {event.capitalize()} was {span} ago. On which {unit} was it?",
+                f"Tickets for {event} are sold {span} before {now}. Which {unit} is that?",
+                f"Which {unit} comes {span} before {now}, when we plan {event}?",
+            ),
+            answer,
+        )
+    return (
+        ("after", steps, now, event),
+        (
+            f"It is {now}. There will be {event} in {span}. Which {unit} is that?",
+            f"{event.capitalize()} takes place {span} after {now}. Which {unit} is it?",
+            f"Today we are in {now}. We expect {event} {span} from now. Name the {unit}."
             if unit == "month"
-            else f"It is {now}. {event.capitalize()} was {span} ago. On which {unit} was it?",
-            f"Tickets for {event} are sold {span} before {now}. Which {unit} is that?",
-            f"Which {unit} comes {span} before {now}, when we plan {event}?",
-        ), answer
-    return ("after", steps, now, event), (
-        f"It is {now}. There will be {event} in {span}. Which {unit} is that?",
-        f"{event.capitalize()} takes place {span} after {now}. Which {unit} is it?",
-        f"Today we are in {now}. We expect {event} {span} from now. Name the {unit}."
-        if unit == "month"
-        else f"Today is {now}. We expect {event} {span} from now. Name the {unit}.",
-        f"Which {unit} comes {span} after {now}, when we plan {event}?",
-    ), answer
+            else f"Today is {now}. We expect {event} {span} from now. Name the {unit}.",
+            f"Which {unit} comes {span} after {now}, when we plan {event}?",
+        ),
+        answer,
+    )
 
 
 def extraction(rng: random.Random) -> Problem:
@@ -278,12 +346,16 @@ def extraction(rng: random.Random) -> Problem:
     keys = rng.sample(list(fields), 3)
     wanted = rng.choice(keys)
     given = "; ".join(f"{key}: {fields[key]}" for key in keys)
-    return ("field", wanted, given), (
-        f'Give the {wanted} as JSON like {{"{wanted}": ...}}. Record: {given}',
-        f"Extract the {wanted} from this record and answer in JSON. {given}",
-        f"Record: {given}. Return a JSON object that holds only the {wanted}.",
-        f"From the record ({given}) write the field {wanted} as JSON.",
-    ), json.dumps({wanted: fields[wanted]})
+    return (
+        ("field", wanted, given),
+        (
+            f'Give the {wanted} as JSON like {{"{wanted}": ...}}. Record: {given}',
+            f"Extract the {wanted} from this record and answer in JSON. {given}",
+            f"Record: {given}. Return a JSON object that holds only the {wanted}.",
+            f"From the record ({given}) write the field {wanted} as JSON.",
+        ),
+        json.dumps({wanted: fields[wanted]}),
+    )
 
 
 def code(rng: random.Random) -> Problem:
@@ -304,12 +376,16 @@ def code(rng: random.Random) -> Problem:
             (f"print(['{word}', '{other}'][{at % 2}])", (word, other)[at % 2]),
         ]
     )
-    return ("code", line), (
-        f"What does this Python code print? {line}",
-        f"Give the output of {line} in Python.",
-        f"Run this in your head and write what it prints: {line}",
-        f"Which text appears when Python runs {line}?",
-    ), answer
+    return (
+        ("code", line),
+        (
+            f"What does this Python code print? {line}",
+            f"Give the output of {line} in Python.",
+            f"Run this in your head and write what it prints: {line}",
+            f"Which text appears when Python runs {line}?",
+        ),
+        answer,
+    )
 
 
 FAMILIES: dict[str, tuple[Callable[[random.Random], Problem], str]] = {

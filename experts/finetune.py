@@ -87,7 +87,8 @@ def fit_adapter(
     rng = random.Random(recipe.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(base)
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).to(device)
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    model.to(device)
     lora = LoraConfig(r=recipe.rank, lora_alpha=8 * recipe.rank, target_modules=TARGETS, task_type="CAUSAL_LM")
     model = get_peft_model(model, lora)
     decoder, head = model.base_model.model.model, model.base_model.model.lm_head
@@ -112,7 +113,7 @@ def fit_adapter(
         where = torch.tensor([[begin - 1 <= at < len(r) - 1 for at in range(width)] for r, begin in batch], device=device)
         hidden = decoder(input_ids=ids, attention_mask=mask).last_hidden_state[where]
         loss = torch.nn.functional.cross_entropy(head(hidden).float(), ids.roll(-1, dims=1)[where])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()
@@ -120,11 +121,14 @@ def fit_adapter(
         losses.append(loss.item())
         on_step(step + 1, losses[-1])
     minutes = (time.monotonic() - start) / 60
-    model.peft_config["default"].base_model_name_or_path = None  # a path of this machine has no place in a shared file
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": None, "target_modules": sorted(TARGETS)}  # no path of this machine, no chance order
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     tensors = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(folder / "adapter_model.safetensors").items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    (folder / "adapter_model.safetensors").chmod(0o644)
     cut = max(1, recipe.steps // 20)
     report = {
         "command": command,

@@ -33,7 +33,9 @@ class LiteLLMEngine(RemoteEngine):
         litellm.suppress_debug_info = True
         litellm.drop_params = True
         # the first completion imports seconds' worth of modules, which must not count against a caller's timeout
-        await litellm.acompletion(model="openai/none", messages=[{"role": "user", "content": "ready?"}], mock_response="ready", api_key="none")
+        await litellm.acompletion(
+            model="openai/none", messages=[{"role": "user", "content": "ready?"}], mock_response="ready", api_key="none"
+        )
         await super().start()
         self._litellm = litellm
 

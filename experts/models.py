@@ -143,7 +143,8 @@ def _convert(name: str, say: Say) -> Path:
 def _gguf_file(source: Packaged, scratch: Path) -> Path:
     """Find the package's GGUF file without running more of the package than it takes."""
     spec = importlib.util.find_spec(source.module)
-    assert spec is not None and spec.submodule_search_locations is not None
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
     whole = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
     if whole:
         return whole[0]

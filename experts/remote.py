@@ -150,10 +150,10 @@ class RemoteEngine(ABC):
                     await asyncio.sleep(pause_s(attempt, failure.retry_after))
         put(Done(call.id, Answer.failed(call.expert, error, time.monotonic() - start)))
 
-    async def sleep(self, level: int = 1) -> None:
+    async def sleep(self, level: int = 1) -> None:  # noqa: B027
         """Nothing of ours is in memory."""
 
-    async def wake(self) -> None:
+    async def wake(self) -> None:  # noqa: B027
         """Nothing to do."""
 
     async def stop(self) -> None:

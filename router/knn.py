@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from data.encoders import MINILM
-from router.base import EmbeddingRouter
+from router.base import EmbeddingRouter, RouterError
 
 
 class KNNRouter(EmbeddingRouter):
@@ -39,11 +39,14 @@ class KNNRouter(EmbeddingRouter):
         self.prior = prior
 
     def _fit(self, vectors: np.ndarray, scores: np.ndarray, queries: pd.DataFrame) -> None:
+        if self.k < 1 or self.temperature <= 0 or self.prior < 0:
+            settings = f"k={self.k}, temperature={self.temperature}, prior={self.prior}"
+            raise RouterError(f"the knn router wants k of at least 1, a temperature above 0 and a prior of at least 0, not {settings}")
         self.vectors_ = vectors.astype(np.float16)  # half the artefact; what is fitted is what is saved
         self.quality_ = scores.astype(np.float32)
         self.mean_ = np.nanmean(scores, axis=0)
         self.queries_ = list(queries["query"])
-        self.categories_ = list(queries["category"]) if "category" in queries else [""] * len(queries)
+        self.categories_ = list(queries["category"].fillna("")) if "category" in queries else [""] * len(queries)
         self._search = self.vectors_.astype(np.float32)
 
     def _nearest(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +65,7 @@ class KNNRouter(EmbeddingRouter):
 
     def reasons(self, text: str) -> tuple[str, ...]:
         """Name the three nearest training questions and who was right on them."""
+        self._check_fitted()
         nearest, similarity = self._nearest(self._vectors([text])[0])
         lines = []
         for row, close in list(zip(nearest, similarity, strict=True))[:3]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from data.encoders import MINILM
-from router.base import EmbeddingRouter
+from router.base import EmbeddingRouter, RouterError
 
 
 class LinearRouter(EmbeddingRouter):
@@ -34,6 +34,8 @@ class LinearRouter(EmbeddingRouter):
     def _fit(self, vectors: np.ndarray, scores: np.ndarray, queries: pd.DataFrame) -> None:
         from sklearn.linear_model import LogisticRegression
 
+        if self.strength <= 0:
+            raise RouterError(f"the linear router wants a strength above 0, not {self.strength}")
         self.coef_ = np.zeros((scores.shape[1], vectors.shape[1]))
         self.intercept_ = np.zeros(scores.shape[1])
         for expert, column in enumerate(scores.T):

@@ -43,7 +43,7 @@ MENDS = (
     ("No space left", "free some disk space (or set TMPDIR to a folder that has it), remove .venv, and run it again"),
     ("DO NOT MATCH THE HASHES", "the package index offers other files than the lock names: use another index"),
     (
-        "Max retries|NewConnection|Temporary failure|[Tt]imed out|Proxy|SSLError",
+        "Max retries|NewConnection|name resolution|Failed to fetch|[Tt]imed out|Proxy|SSLError",
         "check the network and `pip config list`, then run it again",
     ),
     ("No matching distribution", "the package index has no such build for this Python and machine: try another Python of 3.11 to 3.13"),
@@ -203,26 +203,19 @@ LOCKED = ("--no-deps", "--require-hashes", "--only-binary", ":all:")
 
 
 def install_torch(name: str) -> None:
-    """Install torch's CPU build: by pip where its index has the file that the lock knows, else by uv from PyTorch's own index."""
-    version, hashes = pinned(name, "torch")
+    """Install torch's CPU build: by pip from a place that the person has set up for it, else by uv from PyTorch's own index.
+
+    Builds from different places have different hashes, so this one package is trusted by its place.
+    """
+    version = pinned(name, "torch")[0]
     with contextlib.suppress(SetupError):
-        return install_some(f"torch=={version}+cpu {hashes}")
+        return pip("--no-deps", "--only-binary", ":all:", f"torch=={version}+cpu")
     install_some("uv=={} {}".format(*pinned("dev", "uv")))
+    uv = [str(BIN / "uv"), "pip", "install", "--quiet", "--python", str(PYTHON)]
     try:
-        call(
-            str(BIN / "uv"),
-            "pip",
-            "install",
-            "--quiet",
-            "--python",
-            str(PYTHON),
-            "--torch-backend",
-            "cpu",
-            "--no-deps",
-            f"torch=={version}",
-        )
+        call(*uv, "--torch-backend", "cpu", "--no-deps", f"torch=={version}")
     except SetupError as error:
-        hint = f"where PyTorch's index cannot be reached: put the wheel of torch {version}+cpu in a folder and set PIP_FIND_LINKS to it"
+        hint = f"where PyTorch's index is out of reach: put the wheel of torch {version}+cpu in a folder and set PIP_FIND_LINKS to it"
         raise SetupError(f"{error}\n{hint}") from None
 
 

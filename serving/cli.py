@@ -25,7 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 router_app = typer.Typer(help="Train, measure and list routers.", no_args_is_help=True)
 adapter_app = typer.Typer(help="Train LoRA specialists.", no_args_is_help=True)
@@ -99,7 +99,7 @@ def demo(
 ) -> None:
     """Answer test questions with the mixture that ships, and print how it did against honest baselines.
 
-    Example: [bold]counterpoint demo --questions 120[/bold]
+    Example: `counterpoint demo --questions 120`
     """
     from serving.demo import demo_config, run_demo
     from serving.show import console, progress_bars, show_demo
@@ -132,7 +132,7 @@ def ask(
 ) -> None:
     """Ask the mixture one question.
 
-    Example: [bold]counterpoint ask "What is twelve plus thirty?" --explain[/bold]
+    Example: `counterpoint ask "What is twelve plus thirty?" --explain`
     """
     from serving.pipeline import Pipeline, one_question
     from serving.protocol import explain_json, usage_json
@@ -170,13 +170,15 @@ def tasks(
 ) -> None:
     """Write questions with exact answers, made by program.
 
-    Example: [bold]counterpoint tasks --split train --split test --per-family 60 -o tasks.jsonl[/bold]
+    Example: `counterpoint tasks --split train --split test --per-family 60 -o tasks.jsonl`
     """
     from data.skills import generate
     from data.tasks import write_tasks
 
     try:
-        made = [task for name in split or ["test"] for task in generate(name, per_family, seed=seed, families=tuple(family) if family else None)]
+        made = [
+            task for name in split or ["test"] for task in generate(name, per_family, seed=seed, families=tuple(family) if family else None)
+        ]
     except ValueError as error:
         raise CounterpointError(str(error)) from error
     write_tasks(made, output)
@@ -192,7 +194,7 @@ def profile(
 ) -> None:
     """Run every expert on tasks with known answers and write the score table; run again to go on after a stop.
 
-    Example: [bold]counterpoint profile -c mixture.yaml --tasks tasks.jsonl -o scores.parquet[/bold]
+    Example: `counterpoint profile -c mixture.yaml --tasks tasks.jsonl -o scores.parquet`
     """
     from data.tasks import read_tasks
     from experts.pool import ExpertPool
@@ -227,7 +229,7 @@ def router_fit(
 ) -> None:
     """Fit a router on a score table.
 
-    Example: [bold]counterpoint router fit --scores scores.parquet --kind knn -o router[/bold]
+    Example: `counterpoint router fit --scores scores.parquet --kind knn -o router`
     """
     from data.scores import read_scores, rows_of
     from router import KINDS
@@ -252,7 +254,7 @@ def router_eval(
 ) -> None:
     """Measure a router's first choice on a score table, beside the baselines.
 
-    Example: [bold]counterpoint router eval router --scores scores.parquet --split test[/bold]
+    Example: `counterpoint router eval router --scores scores.parquet --split test`
     """
     _replay(scores, folder, 1, "vote", split, as_json, [])
 
@@ -279,7 +281,7 @@ def replay(
 ) -> None:
     """Run the whole mixture over recorded answers, without a model.
 
-    Example: [bold]counterpoint replay --scores scores.parquet --k 3 --aggregator weighted[/bold]
+    Example: `counterpoint replay --scores scores.parquet --k 3 --aggregator weighted`
     """
     _replay(scores, router, k, aggregator, split, as_json, exclude or [])
 
@@ -306,7 +308,9 @@ def _replay(scores: Path, folder: Path | None, k: int, aggregator: str, split: s
     if as_json:
         print(json.dumps({"systems": [system.row() for system in systems], "comparisons": comparisons}, indent=1))  # noqa: T201
         return
-    console.print(systems_table(systems, f"{rows['query_id'].nunique()} questions of {scores.name}; accuracy in percent, tokens a question"))
+    console.print(
+        systems_table(systems, f"{rows['query_id'].nunique()} questions of {scores.name}; accuracy in percent, tokens a question")
+    )
     for line in comparisons:
         console.print(line)
 
@@ -320,7 +324,7 @@ def batch(
 ) -> None:
     """Answer a file of requests, grouped by expert; run again after any stop, no line is lost or doubled.
 
-    Example: [bold]counterpoint batch -c mixture.yaml -i in.jsonl -o out.jsonl[/bold]
+    Example: `counterpoint batch -c mixture.yaml -i in.jsonl -o out.jsonl`
     """
     from dataclasses import asdict
 
@@ -354,7 +358,7 @@ def batch(
 def check(config: ConfigOption = None) -> None:
     """Check a mixture before anything starts: the config, the weights, the licences.
 
-    Example: [bold]counterpoint check -c mixture.yaml[/bold]
+    Example: `counterpoint check -c mixture.yaml`
     """
     from serving.config import expert_specs
     from serving.pipeline import Pipeline
@@ -366,7 +370,9 @@ def check(config: ConfigOption = None) -> None:
     licences = {expert.name: expert.licence for expert in mixture.experts}
     for spec in expert_specs(mixture):
         licence = licences[spec.name] or "licence not given"
-        console.print(f"{spec.name:<16} {spec.engine:<13} {spec.model}{' + ' + Path(spec.adapter).name if spec.adapter else ''} ({licence})")
+        console.print(
+            f"{spec.name:<16} {spec.engine:<13} {spec.model}{' + ' + Path(spec.adapter).name if spec.adapter else ''} ({licence})"
+        )
 
 
 @adapter_app.command("fit")
@@ -384,7 +390,7 @@ def adapter_fit(
 ) -> None:
     """Fine-tune a LoRA specialist on families of the skills generator; its own train split only.
 
-    Example: [bold]counterpoint adapter fit packaged:smollm2-135m-instruct --family dates --steps 200 -o adapters/dates[/bold]
+    Example: `counterpoint adapter fit packaged:smollm2-135m-instruct --family dates --steps 200 -o adapters/dates`
     """
     from data.skills import generate
     from experts.finetune import Recipe, fit_adapter
@@ -414,7 +420,7 @@ def serve(
 ) -> None:
     """Serve the mixture: OpenAI's protocol over HTTP, on Ray Serve.
 
-    Example: [bold]counterpoint serve -c mixture.yaml --port 8000[/bold]
+    Example: `counterpoint serve -c mixture.yaml --port 8000`
     """
     from serving import gateway
 
@@ -437,7 +443,7 @@ def chat(
 ) -> None:
     """Start the endpoint and the chat page, and print the page's address.
 
-    Example: [bold]counterpoint chat[/bold]
+    Example: `counterpoint chat`
     """
     from serving import gateway
     from serving.page import start_page

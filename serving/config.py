@@ -207,9 +207,14 @@ def _first_line(error: ValidationError, raw: dict[str, Any]) -> str:
 
 def _named(raw: Any, location: tuple[int | str, ...]) -> list[str]:
     """The place of an error, with experts by their names."""
-    names = []
+    names: list[str] = []
     for part in location:
-        raw = raw[part] if isinstance(raw, dict) and part in raw or isinstance(raw, list) and isinstance(part, int) else None
+        if isinstance(raw, dict) and part in raw:
+            raw = raw[part]
+        elif isinstance(raw, list) and isinstance(part, int):
+            raw = raw[part]
+        else:
+            raw = None
         names.append(str(raw["name"]) if isinstance(part, int) and isinstance(raw, dict) and "name" in raw else str(part))
     return names
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from aggregator import make_aggregator
 from data.graders import grade
@@ -20,7 +19,7 @@ from data.scores import read_scores, rows_of
 from data.skills import Task, generate
 from experts.models import PACKAGED, installed
 from experts.pool import ExpertPool
-from experts.scheduler import Arrival
+from experts.scheduler import Arrival, Scheduler
 from router import FixedK, KNNRouter
 from serving.config import ASSETS, ExpertConfig, MixtureConfig, expert_specs, load_config
 from serving.evaluation.systems import System, baselines, best_single, versus
@@ -90,9 +89,12 @@ def _package(expert: ExpertConfig) -> str:
 
 
 def control_config(config: MixtureConfig) -> MixtureConfig:
-    """The mixture with the control as one more expert, for measuring it."""
-    control = ExpertConfig(name=CONTROL, base="general", adapter=str(ASSETS / "adapters" / CONTROL), system="Answer briefly.")
-    return config.model_copy(update={"experts": [*config.experts, control], "router": None})
+    """The mixture with the control as one more expert, where its adapter is there, for measuring it."""
+    adapter = ASSETS / "adapters" / CONTROL
+    if not adapter.is_dir():
+        return config
+    control = ExpertConfig(name=CONTROL, base="general", adapter=str(adapter), system="Answer briefly.")
+    return config.model_copy(update={"experts": [*config.experts, control]})
 
 
 def requests_of(tasks: Sequence[Task]) -> list[Request]:
@@ -158,10 +160,14 @@ async def run_demo(questions: int, *, arrival: int = 8, samples: int = 3, scratc
         sampled = await _sampled(pipeline.pool, tasks, best, samples, tick)
 
     systems = baselines(test, train, experts)
-    systems += [await _live(f"{'router-top-1' if k == 1 else f'mixture-k{k}'}", tasks, traces, k, config.aggregator.kind) for k in (1, 2, 3)]
+    systems += [
+        await _live(f"{'router-top-1' if k == 1 else f'mixture-k{k}'}", tasks, traces, k, config.aggregator.kind) for k in (1, 2, 3)
+    ]
     systems.append(sampled)
     if CONTROL in set(test["expert"]):
-        systems += [replace(s, name=CONTROL) for s in baselines(test[test["expert"] == CONTROL], None, [CONTROL]) if s.name == f"expert:{CONTROL}"]
+        systems += [
+            replace(s, name=CONTROL) for s in baselines(test[test["expert"] == CONTROL], None, [CONTROL]) if s.name == f"expert:{CONTROL}"
+        ]
     loads = {"grouped": grouped, "distinct_engines": len(engines), "grouped_s": round(grouped_s, 1), "grouped_n": questions}
     loads |= await _arrival(config, tasks[:arrival], routes, tick)
     order = ["random", "best-single", "best-single-k", CONTROL, "category-oracle", "router-top-1", "mixture-k2", "mixture-k3", "oracle"]
@@ -221,21 +227,21 @@ async def _sampled(pool: ExpertPool, tasks: Sequence[Task], expert: str, samples
 
 
 async def _arrival(config: MixtureConfig, tasks: Sequence[Task], routes: dict[str, Route], tick: Tick) -> dict[str, Any]:
-    """Run some of the questions in order of arrival, and all of these grouped, on pools that start empty."""
-    figures: dict[str, Any] = {"arrival_n": len(tasks)}
-    for name, scheduler in (("arrival", Arrival()), ("grouped_subset", None)):
-        stage = f"{'in order of arrival' if name == 'arrival' else 'the same, grouped'}"
-        async with ExpertPool(expert_specs(config), slots=config.pool.slots, scheduler=scheduler) as pool:
-            start, done = time.monotonic(), 0
-            tick(stage, 0, len(tasks))
-            pipeline = Pipeline(pool, None, FixedK(), make_aggregator(config.aggregator.kind))
+    """Run some of the questions in order of arrival, and the same ones grouped, on slots that start empty."""
+    loads, seconds = await _loads(config, tasks, routes, Arrival(), lambda done: tick("in order of arrival", done, len(tasks)))
+    again, grouped_s = await _loads(config, tasks, routes, None, lambda done: tick("the same, grouped", done, len(tasks)))
+    return {"arrival": loads, "arrival_s": seconds, "arrival_n": len(tasks), "grouped_subset": again, "grouped_subset_s": grouped_s}
 
-            async def one(request: Request) -> None:
-                nonlocal done
-                await pipeline.answer(request, routes[request.id])
-                done += 1
-                tick(stage, done, len(tasks))
 
-            await asyncio.gather(*(one(request) for request in requests_of(tasks)))
-            figures |= {name: pool.stats.loads, f"{name}_s": round(time.monotonic() - start, 1)}
-    return figures
+async def _loads(
+    config: MixtureConfig, tasks: Sequence[Task], routes: dict[str, Route], scheduler: Scheduler | None, on_done: Callable[[int], None]
+) -> tuple[int, float]:
+    """Count the model loads and the seconds of some questions under a scheduler."""
+    async with ExpertPool(expert_specs(config), slots=config.pool.slots, scheduler=scheduler) as pool:
+        pipeline = Pipeline(pool, None, FixedK(), make_aggregator(config.aggregator.kind))
+        start = time.monotonic()
+        running = [asyncio.create_task(pipeline.answer(request, routes[request.id])) for request in requests_of(tasks)]
+        for done, answer in enumerate(asyncio.as_completed(running), start=1):
+            await answer
+            on_done(done)
+        return pool.stats.loads, round(time.monotonic() - start, 1)

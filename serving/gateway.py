@@ -20,7 +20,18 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from data.records import Answer, CounterpointError, Request, Route
 from serving.config import ConfigError, MixtureConfig
 from serving.pipeline import Finished, Pipeline, Written
-from serving.protocol import ChatRequest, answer_json, chunk_json, completion_json, error_json, explain_json, parse_chat, route_json, status_of, usage_json
+from serving.protocol import (
+    ChatRequest,
+    answer_json,
+    chunk_json,
+    completion_json,
+    error_json,
+    explain_json,
+    parse_chat,
+    route_json,
+    status_of,
+    usage_json,
+)
 
 MAX_BODY_BYTES = 4 << 20
 """Largest request body."""
@@ -94,7 +105,8 @@ class Gateway:
         def line(delta: dict[str, str] | None = None, finish: str | None = None, **ours: Any) -> str:
             return f"data: {json.dumps(chunk_json(asked, request.id, delta, finish, **ours), ensure_ascii=False)}\n\n"
 
-        yield line({"role": "assistant", "content": ""}, **({"route": route_json(route)} if explain else {}))
+        news: dict[str, Any] = {"route": route_json(route)} if explain else {}
+        yield line({"role": "assistant", "content": ""}, None, **news)
         async with aclosing(self.pipeline.progress(request, route)) as progress:
             async for event in progress:
                 if isinstance(event, Written):
@@ -139,7 +151,7 @@ def application(config: MixtureConfig) -> Any:
     @serve.deployment(name="gateway", num_replicas=1, max_ongoing_requests=512, ray_actor_options={"num_cpus": 0})
     @serve.ingress(app)
     class GatewayReplica(Gateway):
-        async def __init__(self, config: dict[str, Any]) -> None:
+        async def __init__(self, config: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
             Gateway.__init__(self, MixtureConfig.model_validate(config))
             await self.start()
 
@@ -200,5 +212,5 @@ def stop() -> None:
     import ray
     from ray import serve
 
-    serve.shutdown()
+    serve.shutdown()  # type: ignore[no-untyped-call]
     ray.shutdown()

@@ -55,7 +55,11 @@ class Cell:
 
 
 async def ask_all(
-    pool: ExpertPool, tasks: Sequence[Task], experts: Sequence[str], sampling: Sampling | None = None, skip: set[tuple[str, str]] | None = None
+    pool: ExpertPool,
+    tasks: Sequence[Task],
+    experts: Sequence[str],
+    sampling: Sampling | None = None,
+    skip: set[tuple[str, str]] | None = None,
 ) -> AsyncGenerator[Cell]:
     """Ask every expert every task, all at once, so that the pool groups them; yield answers as they come.
 
@@ -115,7 +119,9 @@ async def profile(
                 rows.append(row)
                 on_cell(len(rows), total, cell)
     if failures:
-        raise CounterpointError(f"{len(failures)} of {total} answers failed, first {failures[0]}; the others are kept in {partial}, run again to go on")
+        raise CounterpointError(
+            f"{len(failures)} of {total} answers failed, first {failures[0]}; the others are kept in {partial}, run again to go on"
+        )
     order = {task.query_id: at for at, task in enumerate(tasks)}
     names = list(experts)
     rows = [row for row in rows if row["query_id"] in order and row["expert"] in names]

@@ -174,10 +174,18 @@ def completion_json(request: ChatRequest, id: str, answer: Answer, trace: Trace)
     return body
 
 
-def chunk_json(request: ChatRequest, id: str, delta: dict[str, str] | None = None, finish: str | None = None, **ours: Any) -> dict[str, Any]:
+def chunk_json(
+    request: ChatRequest, id: str, delta: dict[str, str] | None = None, finish: str | None = None, **ours: Any
+) -> dict[str, Any]:
     """A piece of a streamed answer in OpenAI's shape; `ours` travels in our field."""
     choices = [] if delta is None and finish is None else [{"index": 0, "delta": delta or {}, "finish_reason": finish, "logprobs": None}]
-    body: dict[str, Any] = {"id": id, "object": "chat.completion.chunk", "created": int(time.time()), "model": request.model, "choices": choices}
+    body: dict[str, Any] = {
+        "id": id,
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": request.model,
+        "choices": choices,
+    }
     return body | ({"counterpoint": ours} if ours else {})
 
 

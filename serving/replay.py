@@ -8,43 +8,11 @@ import numpy as np
 import pandas as pd
 
 from aggregator import make_aggregator
-from data.records import Answer, CounterpointError, Message, Request, Route, Usage
+from data.recorded import Recorded
+from data.records import Answer, CounterpointError, Message, Request, Route
 from data.scores import experts_of, pivot
 from router import FixedK, Router
 from serving.evaluation.systems import System
-
-
-class Recorded:
-    """Recorded answers of a score table, looked up by query and expert.
-
-    Args:
-        table: A checked score table with a column `prediction` or `response`.
-
-    Raises:
-        CounterpointError: It has neither.
-    """
-
-    def __init__(self, table: pd.DataFrame) -> None:
-        columns = [name for name in ("prediction", "response") if name in table.columns]
-        if not columns:
-            raise CounterpointError("the score table holds no answers: it has neither a column prediction nor response")
-        self._cells: dict[tuple[str, str], tuple[Answer, float]] = {}
-        for row in table.to_dict("records"):
-            text = next((row[name] for name in columns if isinstance(row[name], str) and row[name]), "")
-            counts = [int(row[c]) if c in row and row[c] == row[c] and row[c] is not None else 0 for c in ("prompt_tokens", "completion_tokens")]
-            cost = float(row["cost"]) if row.get("cost") == row.get("cost") and row.get("cost") is not None else 0.0
-            answer = Answer(text, row["expert"], Usage(*counts, cost, calls=1))
-            self._cells[row["query_id"], row["expert"]] = answer, row["score"]
-
-    def answer(self, query_id: str, expert: str) -> Answer:
-        """What an expert said; a failed answer where the table does not tell."""
-        cell = self._cells.get((query_id, expert))
-        return cell[0] if cell else Answer.failed(expert, "not recorded")
-
-    def score(self, query_id: str, expert: str) -> float:
-        """The score of what it said, 0 where the table does not tell."""
-        cell = self._cells.get((query_id, expert))
-        return 0.0 if cell is None else cell[1]
 
 
 async def aggregate_recorded(
@@ -97,7 +65,9 @@ async def replay(table: pd.DataFrame, router: Router, k: int, aggregator: str) -
     """
     experts = [name for name in experts_of(table) if name in router.experts_]
     if not experts:
-        raise CounterpointError(f"the router knows {', '.join(router.experts_)}, the score table {', '.join(experts_of(table))}: none in common")
+        raise CounterpointError(
+            f"the router knows {', '.join(router.experts_)}, the score table {', '.join(experts_of(table))}: none in common"
+        )
     queries, _ = pivot(table, experts)
     recorded, routes = Recorded(table), routes_of(router, queries, experts, k)
     top = await aggregate_recorded("router-top-1", queries, routes, recorded, 1, "vote")

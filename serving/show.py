@@ -46,7 +46,7 @@ def route_lines(route: Route) -> list[str]:
 def explanation(answer: Answer, trace: Trace) -> list[str]:
     """Say in lines how an answer came about."""
     lines = route_lines(trace.route)
-    lines += [f"answer   {part.expert}: {part.error and 'failed: ' + part.error or part.text!r}" for part in trace.answers]
+    lines += [f"answer   {part.expert}: {(part.error and 'failed: ' + part.error) or part.text!r}" for part in trace.answers]
     if trace.support:
         lines.append(f"weights  {trace.aggregator}: " + "  ".join(f"{text!r} {weight:.2f}" for text, weight in trace.support))
     usage = trace.usage
@@ -85,8 +85,10 @@ def show_demo(report: DemoReport) -> None:
     console.print(f"\n{DISJOINT}")
     loads = report.loads
     console.print(
-        f"Model loads, grouped: {loads['grouped']} for {loads['distinct_engines']} engines, {loads['grouped_s']} s for all {report.n} questions.\n"
-        f"The first {loads['arrival_n']} questions, from empty slots: in order of arrival {loads['arrival']} loads, {loads['arrival_s']} s; "
+        f"Model loads, grouped: {loads['grouped']} for {loads['distinct_engines']} engines, "
+        f"{loads['grouped_s']} s for all {report.n} questions.\n"
+        f"The first {loads['arrival_n']} questions, from empty slots: "
+        f"in order of arrival {loads['arrival']} loads, {loads['arrival_s']} s; "
         f"grouped {loads['grouped_subset']} loads, {loads['grouped_subset_s']} s."
     )
     console.print(f"Took {report.seconds:.0f} s. Go on with `counterpoint chat` (the page) or `counterpoint serve` (the endpoint).")

@@ -53,7 +53,9 @@ def _plain_errors(base_url: object) -> Iterator[None]:
     except httpx.TimeoutException as error:
         raise ConnectionFailedError(f"{base_url} did not answer in time ({type(error).__name__}); give a larger timeout_s") from error
     except httpx.HTTPError as error:
-        raise ConnectionFailedError(f"cannot reach {base_url}: {error or type(error).__name__}; is `counterpoint serve` running?") from error
+        raise ConnectionFailedError(
+            f"cannot reach {base_url}: {error or type(error).__name__}; is `counterpoint serve` running?"
+        ) from error
 
 
 class Counterpoint:
@@ -190,4 +192,3 @@ class AsyncCounterpoint:
         if response.is_error:
             raise error_of(response)
         return [model["id"] for model in response.json()["data"]]
-

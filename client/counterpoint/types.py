@@ -147,7 +147,7 @@ class Chunk:
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Chunk:
         """Read the wire's form."""
-        choice = next(iter(body.get("choices") or ()), {})
+        choice: Mapping[str, Any] = next(iter(body.get("choices") or ()), {})
         ours = body.get("counterpoint") or {}
         return cls(
             text=(choice.get("delta") or {}).get("content") or "",

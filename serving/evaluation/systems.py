@@ -72,7 +72,10 @@ def baselines(test: pd.DataFrame, train: pd.DataFrame | None, experts: Sequence[
     n, one = len(queries), np.ones(len(queries))
     best = int(scores.mean(axis=0).argmax())
     every = np.arange(n)
-    systems = [System("random", scores.mean(axis=1), one, tokens.mean(axis=1)), System("best-single", scores[:, best], one, tokens[:, best])]
+    systems = [
+        System("random", scores.mean(axis=1), one, tokens.mean(axis=1)),
+        System("best-single", scores[:, best], one, tokens[:, best]),
+    ]
     if "category" in queries.columns:
         source, quality = pivot(train if train is not None else test, experts)
         known = {c: int(np.nanmean(quality[(source["category"] == c).to_numpy()], axis=0).argmax()) for c in source["category"].unique()}

@@ -214,5 +214,12 @@ def test_commands_work_from_a_folder_with_modules_of_the_same_names(mixture: Cal
     (tmp_path / "data" / "__init__.py").write_text("raise RuntimeError('the wrong data')")
     (tmp_path / "app.py").write_text("raise RuntimeError('the wrong app')")
     script = Path(sys.executable).parent / "counterpoint"
-    done = subprocess.run([script, "ask", "-c", str(mixture()), "What is the capital of France?"], cwd=tmp_path, capture_output=True, text=True, env=os.environ, check=False)
+    done = subprocess.run(
+        [script, "ask", "-c", str(mixture()), "What is the capital of France?"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ,
+        check=False,
+    )
     assert (done.returncode, done.stdout.strip()) == (0, "Paris"), done.stderr

@@ -26,7 +26,10 @@ def test_the_mixture_that_ships_is_valid() -> None:
         ({"experts": [{"name": "a"}]}, "experts.a: wanted either model, or base with adapter"),
         ({"experts": [{**ONE, "engine": "vlm"}]}, "experts.a: no engine is called 'vlm'"),
         ({"experts": [{**ONE, "name": "a b"}]}, "experts.a b.name"),
-        ({"experts": [ONE, {"name": "b", "base": "z", "adapter": "x"}]}, "expert 'b': base must be an expert with a model of its own, not 'z'"),
+        (
+            {"experts": [ONE, {"name": "b", "base": "z", "adapter": "x"}]},
+            "expert 'b': base must be an expert with a model of its own, not 'z'",
+        ),
         ({"experts": [ONE, {"name": "b", "base": "a", "adapter": "nowhere"}]}, "experts.b.adapter: no LoRA adapter at "),
         ({"aggregator": {"kind": "votes"}}, "aggregator: no aggregator is called 'votes'; there are vote, weighted, fuse"),
         ({"aggregator": {"kind": "fuse", "expert": "z"}}, "aggregator: no expert is called 'z'"),
@@ -62,7 +65,9 @@ def test_an_adapter_takes_its_bases_engine_and_model(tmp_path: Path) -> None:
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     path = tmp_path / "m.yaml"
     path.write_text(
-        "version: 1\nexperts:\n- {name: base, model: owner/model, engine: vllm, dtype: float32}\n- {name: special, base: base, adapter: adapter, max_tokens: 9}\n"
+        "version: 1\nexperts:\n"
+        "- {name: base, model: owner/model, engine: vllm, dtype: float32}\n"
+        "- {name: special, base: base, adapter: adapter, max_tokens: 9}\n"
     )
     base, special = expert_specs(load_config(path))
     assert base.engine_key == special.engine_key

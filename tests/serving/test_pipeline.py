@@ -18,7 +18,13 @@ from serving.pipeline import Finished, Pipeline, RequestError, Written, one_ques
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-QUESTIONS = ["What is two plus two?", "Sort pear, fig and plum.", "Is true and false true?", "What is ten minus one?", "Spell cat backwards."]
+QUESTIONS = [
+    "What is two plus two?",
+    "Sort pear, fig and plum.",
+    "Is true and false true?",
+    "What is ten minus one?",
+    "Spell cat backwards.",
+]
 
 
 def fitted_router() -> KNNRouter:
@@ -54,7 +60,7 @@ def strip(answer: Answer) -> Answer:
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.sampled_from(QUESTIONS + ["An odd one: ƒ∂ß", "x" * 500]), min_size=1, max_size=6), st.integers(0, 1000))
+@given(st.lists(st.sampled_from([*QUESTIONS, "An odd one: ƒ∂ß", "x" * 500]), min_size=1, max_size=6), st.integers(0, 1000))
 def test_a_request_gets_the_same_alone_in_any_order_and_beside_any_others(others: list[str], seed: int) -> None:
     victim = one_question(QUESTIONS[0], "victim")
     alone = asyncio.run(run([victim]))["victim"]
@@ -68,7 +74,8 @@ async def test_progress_tells_the_route_then_the_answers_then_the_end() -> None:
         events = [event async for event in mixture.progress(one_question(QUESTIONS[0]))]
     assert isinstance(events[0], Route)
     assert isinstance(events[-1], Finished)
-    assert [event.expert for event in events if isinstance(event, Answer)] and len(events) == 4
+    assert [event.expert for event in events if isinstance(event, Answer)]
+    assert len(events) == 4
 
 
 async def test_a_single_experts_words_are_streamed_as_the_answer() -> None:

