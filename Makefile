@@ -27,7 +27,8 @@ check: environment-dev  ## Lint, formatting, types, import rules
 	$(BIN)/lint-imports
 
 bench: environment-dev  ## Measure the mixture against its experts
-	$(BIN)/python benchmarks/mixture.py
+	$(BIN)/python -m benchmarks.mixture
+	$(BIN)/python -m benchmarks.equality
 
 clean:  ## Remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage build dist

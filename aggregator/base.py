@@ -48,16 +48,20 @@ def usable(answers: Sequence[Answer]) -> list[Answer]:
     return [answer for answer in answers if answer.error is None and answer.text.strip()]
 
 
+def degraded(answers: Sequence[Answer]) -> bool:
+    """Whether an expert failed, so that the others answer without it."""
+    return any(answer.error is not None for answer in answers)
+
+
 def chosen(answer: Answer, answers: Sequence[Answer], support: Sequence[tuple[str, float]]) -> Answer:
     """One of the answers as the aggregate's: free of further usage, and marked where others failed."""
-    degraded = any(other.error is not None for other in answers)
     ordered = tuple(sorted(support, key=lambda pair: -pair[1]))
-    return Answer(answer.text, answer.expert, Usage(), answer.finish_reason, degraded=degraded, support=ordered)
+    return Answer(answer.text, answer.expert, Usage(), answer.finish_reason, degraded=degraded(answers), support=ordered)
 
 
 def none_usable(answers: Sequence[Answer]) -> Answer:
     """What to say where no expert answered: nothing, or why all failed."""
-    errors = [f"{answer.expert}: {answer.error}" for answer in answers if answer.error]
-    if len(errors) < len(answers):  # some answered, with nothing
-        return Answer("", next(a.expert for a in answers if a.error is None), degraded=bool(errors))
-    return Answer("", "", Usage(), "error", error=f"no expert answered: {'; '.join(errors)}")
+    if silent := next((answer for answer in answers if answer.error is None), None):
+        return Answer("", silent.expert, Usage(), silent.finish_reason, degraded=degraded(answers))
+    errors = "; ".join(f"{answer.expert}: {answer.error}" for answer in answers)
+    return Answer("", "", Usage(), "error", error=f"no expert answered: {errors or 'none was asked'}")

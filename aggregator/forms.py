@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 import re
 
-from data.graders import read_choice, read_exact, read_json, read_number
+from data.graders import NUMBER, prediction, read_choice, read_exact, read_json, read_list, read_number
 
 _OPTIONS = re.compile(r"(?:^|\s)\(?([A-J])[).:]\s")
+_NUMERIC = re.compile(
+    r"\bhow (?:many|much|often|old|long|far|tall)\b|\b(?:which|what) year\b|\d\s*[-+*/\u00d7\u00f7^]\s*\d|"
+    r"\b(?:numbers?|sum|difference|product|plus|minus|times|divided|total|average|area|count|next|term|sequence|"
+    r"add|subtract|convert|express|calculate|compute|evaluate|solve)\b",
+    re.IGNORECASE,
+)
+_YES_NO = re.compile(r"\W{0,3}(yes|no)\b(?=\W*$|[,.;:!*])", re.IGNORECASE)
 _SHORT_WORDS = 6
+_BRIEF_WORDS = 25
 
 
 def choices_of(question: str) -> int:
@@ -18,28 +26,50 @@ def choices_of(question: str) -> int:
         >>> choices_of("Which is true? A) one B) two C) three"), choices_of("What is 2 + 2?")
         (3, 0)
     """
-    letters = _OPTIONS.findall(question)
-    count = len(letters)
-    return count if count >= 2 and letters == [chr(ord("A") + i) for i in range(count)] else 0
+    letters = "".join(_OPTIONS.findall(question))
+    letters = letters[max(letters.rfind("A"), 0) :]  # "Vitamin A: which is true? A) one B) two"
+    return len(letters) if len(letters) >= 2 and "ABCDEFGHIJ".startswith(letters) else 0
 
 
 def form(question: str, text: str) -> str:
     """Bring an answer into the form by which it is compared.
 
-    A letter where the question offers options; a JSON object by its content; a short answer without case and marks; of a
-    longer one the number that it ends in, if it has one.
+    A letter where the question offers options; a JSON object by its content; yes or no; a list by its items; a number where
+    the question asks for one or the answer is one; else the words, a short answer without what surrounds it.
 
     Example:
         >>> form("What is 12 + 30?", "42."), form("What is 12 + 30?", "The sum of 12 and 30 is a nice 42.")
         ('42', '42')
     """
-    if choices_of(question) and (letter := read_choice(text)):
+    options = choices_of(question)
+    if options and (letter := read_choice(text)) and letter in "ABCDEFGHIJ"[:options]:
         return letter
     if (value := read_json(text)) is not None:
-        return json.dumps(value, sort_keys=True, ensure_ascii=False).lower()
+        return json.dumps(_flat(value), sort_keys=True, ensure_ascii=False)
+    if yes_no := _YES_NO.match(text):
+        return yes_no[1].lower()
     short = read_exact(text) or ""
-    number = read_number(text)
-    if number is not None and (len(short.split()) > _SHORT_WORDS or re.fullmatch(r"[-−$€£]?[\d.,]+%?", short)):
-        return f"{number:g}"
-    whole = short if len(short.split()) <= _SHORT_WORDS else " ".join(text.split())
+    alone = NUMBER.fullmatch(short.strip("$€£% ")) is not None and "\n" not in text.strip()
+    if not alone and _is_list(items := read_list(text) or []):
+        return ", ".join(items)
+    if read_number(text) is not None and (alone or _NUMERIC.search(question)):
+        return str(prediction("number", text))
+    brief = len(short.split()) <= _SHORT_WORDS and len(text.split()) <= _BRIEF_WORDS  # an essay is not its heading
+    whole = short if brief else " ".join(text.split()).strip(" *`\"'.!")
     return whole if whole.isupper() else whole.lower()
+
+
+def _is_list(items: list[str]) -> bool:
+    """Whether the parts of a text are the items of a list: numbers, or at least three of one or two words."""
+    numbers = len(items) > 1 and all(map(NUMBER.fullmatch, items))
+    return numbers or (len(items) > 2 and all(len(item.split()) < 3 for item in items))
+
+
+def _flat(value: object) -> object:
+    """A JSON value with its texts in small letters and its numbers as texts, as graders compare them."""
+    if isinstance(value, dict):
+        return {key: _flat(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_flat(part) for part in value]
+    text = str(value).strip().lower()
+    return prediction("number", text) if NUMBER.fullmatch(text) else text

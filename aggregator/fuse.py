@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from aggregator.base import Ask, chosen, none_usable, usable
+from aggregator.base import Ask, chosen, degraded, none_usable, usable
 from data.records import Answer, Message, Request, Route
 
 INSTRUCTION = (
@@ -45,8 +45,11 @@ class Fuse:
     def messages(self, request: Request, answers: Sequence[Answer]) -> list[Message]:
         """Write the prompt: the conversation, with the answers quoted below the last question."""
         quoted = "\n".join(f"<answer>{quote(answer.text)}</answer>" for answer in answers)
-        *before, last = request.messages
-        return [*before, Message(last.role, f"{last.content}\n\n{INSTRUCTION}\n{quoted}")]
+        prompt = f"{INSTRUCTION}\n{quoted}"
+        if request.messages and request.messages[-1].role == "user":
+            *before, last = request.messages
+            return [*before, Message("user", f"{last.content}\n\n{prompt}")]
+        return [*request.messages, Message("user", prompt)]
 
     async def aggregate(self, request: Request, answers: Sequence[Answer], route: Route, ask: Ask) -> Answer:
         """Ask for the fusion of at least two answers; a single one is given as it is."""
@@ -59,5 +62,4 @@ class Fuse:
         if fused.error is not None or not fused.text.strip():
             fallen = next((a for a in good if a.expert == route.primary), good[0])
             return Answer(fallen.text, fallen.expert, fused.usage, fallen.finish_reason, degraded=True)
-        degraded = len(good) < len(answers)
-        return Answer(fused.text, fused.expert, fused.usage, fused.finish_reason, fused.latency_s, degraded=degraded)
+        return Answer(fused.text, fused.expert, fused.usage, fused.finish_reason, fused.latency_s, degraded=degraded(answers))

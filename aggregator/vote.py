@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from aggregator.base import Ask, chosen, none_usable, usable
+from aggregator.base import AggregatorError, Ask, chosen, none_usable, usable
 from aggregator.forms import choices_of, form
 from data.records import Answer, Request, Route
 
@@ -50,7 +50,10 @@ class Weighted:
     at or below chance.
 
     Args:
-        open_choices: The m of questions without lettered options.
+        open_choices: The m of questions without lettered options, at least 2.
+
+    Raises:
+        AggregatorError: There are fewer choices than two.
 
     Source:
         Nitzan and Paroush 1982, Optimal Decision Rules in Uncertain Dichotomous Choice Situations, for two choices; for
@@ -60,6 +63,8 @@ class Weighted:
     kind: ClassVar[str] = "weighted"
 
     def __init__(self, open_choices: int = 10) -> None:
+        if open_choices < 2:
+            raise AggregatorError(f"open_choices must be at least 2, not {open_choices}")
         self.open_choices = open_choices
 
     def weight(self, probability: float, choices: int) -> float:

@@ -17,6 +17,7 @@ _FLUSH_S = 0.05
 
 _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # 15 by default, which starves the slots beside anything else
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # 5 by default, too few where models load on the same cores
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",

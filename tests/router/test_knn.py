@@ -44,7 +44,7 @@ def test_a_wide_kernel_gives_the_overall_mean(score_table: pd.DataFrame) -> None
 def test_an_expert_that_no_neighbour_knows_gets_its_overall_mean(score_table: pd.DataFrame) -> None:
     holes = score_table[~((score_table["expert"] == "language") & (score_table["category"] == "sums"))]
     router = KNNRouter(k=1, prior=0.0).fit(holes)
-    np.testing.assert_allclose(router.scores(["Find the sum of four and six."]), [[1.0, 0.5, 1.0]][::1])
+    np.testing.assert_allclose(router.scores(["Find the sum of four and six."]), [[1.0, 0.5, 1.0]])
 
 
 def test_more_neighbours_than_questions_are_all_questions(score_table: pd.DataFrame) -> None:
