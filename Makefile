@@ -14,7 +14,7 @@ endif
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: environment-run  ## Install what this machine can run and answer questions with three experts
+demo: environment-run  ## Install what this machine can run, answer questions and print the table
 	$(BIN)/counterpoint demo
 
 test: environment-dev  ## Run all tests

@@ -25,7 +25,7 @@ def make_aggregator(kind: str, **settings: object) -> Aggregator:
     try:
         return KINDS[kind](**settings)
     except TypeError as error:
-        raise AggregatorError(f"the aggregator {kind!r} does not take these settings: {error}") from error
+        raise AggregatorError(f"the aggregator {kind!r} does not take {', '.join(settings)}: {error}") from error
 
 
 __all__ = ["KINDS", "Aggregator", "AggregatorError", "Ask", "Fuse", "Vote", "Weighted", "make_aggregator"]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 import streamlit as st
-from panels import show_answers, show_explanation, show_route
+from panels import show_answers, show_explanation, show_outcome, show_route
 
 from counterpoint import Chunk, Counterpoint, CounterpointError, ExpertAnswer, Explanation
 
@@ -37,16 +37,21 @@ for turn in turns:
 def text_of(chunks: Iterator[Chunk]) -> Iterator[str]:
     """Pass on the text of an answer, and show the news of it on the way."""
     answers: list[ExpertAnswer] = []
+    order: tuple[str, ...] = ()
     for chunk in chunks:
         if chunk.route is not None:
+            order = chunk.route.experts
             with news.container():
                 show_route(chunk.route)
         if chunk.answer is not None:
             answers.append(chunk.answer)
+            answers.sort(key=lambda answer: order.index(answer.expert))  # tabs stand in the route's order, not in that of arrival
             with experts.container():
                 show_answers(tuple(answers))
         if chunk.explanation is not None:
             st.session_state.explanation = chunk.explanation
+            with experts.container():
+                show_outcome(chunk.explanation)
         if chunk.text:
             yield chunk.text
 

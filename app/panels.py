@@ -35,6 +35,11 @@ def show_answers(answers: tuple[ExpertAnswer, ...]) -> None:
 def show_explanation(explanation: Explanation) -> None:
     """Show the whole account of an answer."""
     show_route(explanation.route)
+    show_outcome(explanation)
+
+
+def show_outcome(explanation: Explanation) -> None:
+    """Show what the experts said and what the aggregator made of it."""
     show_answers(explanation.answers)
     if explanation.support:
         st.caption(f"Weights ({explanation.aggregator})")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.page import write_section
-
 from data.records import Call, Done, Message, Sampling
 from data.skills import generate
 from experts import ExpertSpec, make_engine
@@ -80,7 +79,8 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     shares = asyncio.run(measure())
     RESULTS.write_text(json.dumps(shares, indent=1) + "\n", encoding="utf-8")
-    lines = ["| the same question, asked both ways | equal texts |", "|---|---|"] + [f"| {name} | {share:.0%} |" for name, share in shares.items()]
+    lines = ["| the same question, asked both ways | equal texts |", "|---|---|"]
+    lines += [f"| {name} | {share:.0%} |" for name, share in shares.items()]
     write_section("equality", "python -m benchmarks.equality", "\n".join(lines) + "\n\n44 test questions, temperature 0, adapter `words`.")
     print("\n".join(lines))
 

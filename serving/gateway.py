@@ -208,9 +208,9 @@ def wait_for_end(page: subprocess.Popen[bytes] | None = None) -> None:
 
 
 def stop() -> None:
-    """End the endpoint and the Ray that this process started."""
+    """End the endpoint, and the Ray that this process started or joined."""
     import ray
     from ray import serve
 
-    serve.shutdown()  # type: ignore[no-untyped-call]
-    ray.shutdown()
+    serve.delete("counterpoint")
+    ray.shutdown()  # a cluster of our own ends with it, Serve's other actors included

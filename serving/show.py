@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -91,4 +94,12 @@ def show_demo(report: DemoReport) -> None:
         f"in order of arrival {loads['arrival']} loads, {loads['arrival_s']} s; "
         f"grouped {loads['grouped_subset']} loads, {loads['grouped_subset_s']} s."
     )
-    console.print(f"Took {report.seconds:.0f} s. Go on with `counterpoint chat` (the page) or `counterpoint serve` (the endpoint).")
+    program = program_name()
+    console.print(f"Took {report.seconds:.0f} s. Go on with `{program} chat` (the page) or `{program} serve` (the endpoint).")
+
+
+def program_name() -> str:
+    """How the caller started this program, so that what is printed can be typed."""
+    started = Path(sys.argv[0])
+    found = shutil.which("counterpoint")
+    return "counterpoint" if found and started.exists() and Path(found).samefile(started) else str(started)

@@ -82,7 +82,8 @@ def test_an_adapter_can_be_trained_and_used(base: Path, tmp_path: Path) -> None:
     from experts.finetune import Recipe, fit_adapter
 
     examples = [(task.query, task.answer) for task in generate("train", 8, families=("strings",))]
-    report = fit_adapter(base, examples, tmp_path / "adapter", system="Answer briefly.", recipe=Recipe(steps=6, batch=4, learning_rate=3e-3))
+    recipe = Recipe(steps=6, batch=4, learning_rate=3e-3)
+    report = fit_adapter(base, examples, tmp_path / "adapter", system="Answer briefly.", recipe=recipe)
     assert report["loss"][-1] < report["loss"][0]
     said = answers([ExpertSpec("e", BASE, "transformers", str(tmp_path / "adapter"))], ["Say hello."])
     assert said["e"][0]
