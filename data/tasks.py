@@ -38,7 +38,7 @@ def read_tasks(path: Path) -> list[Task]:
         TaskFileError: The file or a line is not what it should be.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other line separators
     except (OSError, UnicodeDecodeError) as error:
         raise TaskFileError(f"no tasks at {path}: {getattr(error, 'strerror', None) or error}") from error
     tasks: list[Task] = []

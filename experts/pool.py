@@ -281,9 +281,17 @@ class ExpertPool:
             place.actor = start_slot(self._gpus())
 
     async def _serve_resident(self, waiting: _Waiting) -> None:
+        engine = self._resident[waiting.engine]
         try:
-            async for event in self._resident[waiting.engine].generate([waiting.call]):
+            async for event in engine.generate([waiting.call]):
                 self._pass_on(waiting, event)
+        except EngineDied as error:
+            await engine.start()
+            waiting.tries += 1
+            if waiting.said or waiting.tries >= TRIES:
+                self._give_up([waiting], str(error))
+            else:
+                await self._serve_resident(waiting)
         except EngineError as error:
             self._give_up([waiting], str(error))
         except asyncio.CancelledError:

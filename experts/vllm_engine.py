@@ -91,7 +91,8 @@ class VLLMEngine:
         settings: dict[str, Any] = {}
         dtype: Any = self.base.dtype or "bfloat16"
         if adapters:
-            settings |= {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": _rank_for_vllm(adapters)}
+            # one place more than adapters: vLLM's CPU kernels take "no adapter" for the last place, which must therefore stay empty
+            settings |= {"enable_lora": True, "max_loras": len(adapters) + 1, "max_lora_rank": _rank_for_vllm(adapters)}
         if self.base.gpus:
             settings |= {"tensor_parallel_size": self.base.gpus, "enable_sleep_mode": True}
         else:

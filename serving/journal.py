@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from data.records import CounterpointError
 
@@ -41,6 +41,7 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+b")
+            _lock(self._file)
             self._file.seek(0)
             whole = 0
             for line in self._file:
@@ -52,6 +53,8 @@ class Journal:
                 self.rows.append(row)
                 whole += len(line)
             self._file.truncate(whole)
+        except BlockingIOError as error:
+            raise JournalError(f"another run is writing {self.path}: wait for it, or name another file") from error
         except OSError as error:
             raise JournalError(f"cannot write {self.path}: {error.strerror or error}") from error
         except ValueError as error:
@@ -73,3 +76,12 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def _lock(file: BinaryIO) -> None:
+    """Keep a second run from writing the same file; the lock goes with the process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where only the client is offered
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,5 +1,9 @@
+import os
+
 import pandas as pd
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch starts: more threads than free cores spin, and take many times as long
 
 QUESTIONS = {
     "add": ("What is two plus three?", "sums"),

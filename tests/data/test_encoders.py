@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -57,3 +59,11 @@ def test_an_encoder_is_loaded_once_a_process() -> None:
 def test_an_absent_encoder_is_named_with_what_was_wanted() -> None:
     with pytest.raises(CounterpointError, match="no encoder at 'nowhere': wanted all-MiniLM-L6-v2 or the folder of"):
         get_encoder("nowhere")
+
+
+@pytest.mark.parametrize("modules", [None, "no JSON"])
+def test_a_folder_that_holds_no_encoder_is_named(tmp_path: Path, modules: str | None) -> None:
+    if modules is not None:
+        (tmp_path / "modules.json").write_text(modules, encoding="utf-8")
+    with pytest.raises(CounterpointError, match=f"the encoder '{tmp_path}' cannot be loaded"):
+        get_encoder(str(tmp_path))

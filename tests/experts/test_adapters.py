@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from data.graders import grade
 from data.records import Call, Done, Message, Sampling
 from data.skills import generate
 from experts import ExpertSpec, make_engine
+from experts.hardware import local_engine
 from experts.models import installed, resolve
 from serving.config import ASSETS
 
@@ -64,6 +66,50 @@ def test_base_and_adapters_share_an_engine_and_keep_apart(base: Path) -> None:
     assert together["words"] != together["logic"]
     for spec in alone:
         assert answers([spec], questions)[spec.name] == together[spec.name]
+
+
+def test_in_float32_an_answer_does_not_depend_on_its_batch_mates_or_their_order(base: Path) -> None:
+    spec = ExpertSpec("e", BASE, "transformers", str(ASSETS / "adapters" / "words"), system="Answer briefly.")
+    questions = [task.query for task in generate("test", 1, families=("strings", "sorting", "logic", "code"))]
+
+    async def work(orders: list[list[int]]) -> list[dict[str, str]]:
+        engine = make_engine([spec])
+        await engine.start()
+        runs = []
+        for order in orders:
+            calls = [Call(str(at), "e", (Message("user", questions[at]),), Sampling(max_tokens=12)) for at in order]
+            runs.append({event.call_id: event.answer.text async for event in engine.generate(calls) if isinstance(event, Done)})
+        await engine.stop()
+        return runs
+
+    alone, *others = asyncio.run(work([[0], [0, 1, 2, 3], [3, 2, 1, 0], [2, 0]]))
+    assert all(run["0"] == alone["0"] for run in others)
+
+
+def test_vllm_keeps_the_base_free_of_its_batch_mates_adapters(base: Path) -> None:
+    if local_engine() != "vllm":
+        pytest.skip("vLLM is not installed here")
+    tasks = generate("test", 4, families=("strings",))
+    specs = [ExpertSpec("base", BASE, "vllm", system="Answer briefly.")]
+    specs += [ExpertSpec(name, BASE, "vllm", str(ASSETS / "adapters" / name), system="Answer briefly.") for name in ("logic", "words")]
+
+    async def work() -> dict[str, str]:
+        engine = make_engine(specs)
+        await engine.start()
+        calls = [
+            Call(f"{spec.name}{at}", spec.name, (Message("user", task.query),), Sampling(max_tokens=16))
+            for at, task in enumerate(tasks)
+            for spec in specs
+        ]
+        said = {event.call_id: event.answer.text async for event in engine.generate(calls) if isinstance(event, Done)}
+        await engine.stop()
+        return said
+
+    said = asyncio.run(work())
+    right = {name: sum(grade(t.grader, said[f"{name}{at}"], t.answer) for at, t in enumerate(tasks)) for name in ("base", "logic", "words")}
+    assert right["words"] >= 3
+    assert right["base"] <= 1, "the base answers as if it had an adapter"
+    assert right["logic"] <= 1
 
 
 @pytest.mark.parametrize("name", ["numbers", "words", "logic", "records"])

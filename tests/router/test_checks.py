@@ -3,9 +3,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from router import KINDS, EmbeddingRouter, KNNRouter
+from router import KINDS, EmbeddingRouter, KNNRouter, RouterError, load_router
 from router.checks import (
     CHECKS,
     Make,
@@ -19,6 +20,16 @@ from router.checks import (
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_a_router_is_as_every_router_must_be(check: Callable[[Make, Path], None], kind: str, tmp_path: Path) -> None:
     check(KINDS[kind], tmp_path)
+
+
+class Odd(KNNRouter):
+    kind = "odd"
+
+
+def test_an_artefact_of_an_unknown_kind_names_the_known_ones(score_table: pd.DataFrame, tmp_path: Path) -> None:
+    Odd().fit(score_table).save(tmp_path)
+    with pytest.raises(RouterError, match="is of kind 'odd'; known are knn, linear"):
+        load_router(tmp_path)
 
 
 class Overshoots(KNNRouter):

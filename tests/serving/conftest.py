@@ -8,6 +8,7 @@ import yaml
 SCRIPT = [
     {"match": "capital of France", "say": "Paris"},
     {"match": "break", "fail": "told to fail"},
+    {"match": "please die", "die": True},
     {"match": "slow", "say": "late", "delay_s": 3},
 ]
 

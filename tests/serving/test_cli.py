@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from serving import cli
+from serving.journal import Journal
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -64,6 +65,7 @@ def test_ask_prints_json(run: Run, mixture: Callable[..., Path]) -> None:
         (["  "], "the question is empty"),
         (["hi", "--aggregator", "guess"], "no aggregator is called 'guess'"),
         (["please break", "--k", "2"], "no expert answered: a: told to fail"),
+        (["please die", "--k", "1"], "no expert answered: a: the engine of 'a' died"),
     ],
 )
 def test_a_request_that_cannot_be_answered_is_one_line_and_exit_code_2(
@@ -99,11 +101,12 @@ def test_batch_answers_every_line_and_gives_broken_ones_their_own_error(run: Run
         line("five", "hi", model="other"),
         line("six", "hi", counterpoint={"experts": ["nobody"]}),
         line("seven", "capital of France", counterpoint={"k": 1}),
+        line("eight", "please die", counterpoint={"k": 1}),
     ]
     source.write_text("\n".join(lines) + "\n")
     code, out, _ = run("batch", "-c", mixture(), "-i", source, "-o", output)
     assert code == 2  # some lines failed, and the exit code says so
-    assert "9 of 9 requests" in out
+    assert "10 of 10 requests" in out
     rows = rows_of(output)
     assert rows["one"]["response"]["body"]["choices"][0]["message"]["content"] == "Paris"  # type: ignore[index]
     assert rows["seven"]["response"]["body"]["choices"][0]["message"]["content"] == "Paris"  # type: ignore[index]
@@ -114,6 +117,7 @@ def test_batch_answers_every_line_and_gives_broken_ones_their_own_error(run: Run
     assert "temperature" in str(rows["four"]["error"])
     assert "no model is called 'other'" in str(rows["five"]["error"])
     assert "no expert is called 'nobody'" in str(rows["six"])
+    assert "the engine of 'a' died" in str(rows["eight"])
 
 
 def test_batch_runs_again_without_asking_again(run: Run, mixture: Callable[..., Path], tmp_path: Path) -> None:
@@ -147,6 +151,15 @@ def test_batch_refuses_a_foreign_file_as_output(run: Run, mixture: Callable[...,
     assert code == 2
     assert "is not the work of an earlier run" in err
     assert output.read_text() == "dear diary\n"
+
+
+def test_two_batches_cannot_write_one_file(run: Run, mixture: Callable[..., Path], tmp_path: Path) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(line("one", "hi") + "\n")
+    with Journal(output):
+        code, _, err = run("batch", "-c", mixture(), "-i", source, "-o", output)
+    assert code == 2
+    assert "another run is writing" in err
 
 
 def test_batch_killed_in_the_middle_loses_and_doubles_no_line(run: Run, mixture: Callable[..., Path], tmp_path: Path) -> None:
