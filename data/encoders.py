@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,15 +39,18 @@ class SentenceEncoder:
     """
 
     def __init__(self, name: str = MINILM) -> None:
+        import torch
         from sentence_transformers import SentenceTransformer
 
+        torch.set_num_threads(1)  # one short text at a time gains nothing from more, and threads that spin starve the engines
         self.name = name
         self._model: Any = SentenceTransformer(_folder(name), device="cpu")
         self._room = int(self._model.max_seq_length or 256) - 2
+        self._remembered = lru_cache(maxsize=256)(self._one)  # a route asks for the scores of a text, then for the reasons
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Encode n texts, shape (n, dim), float32."""
-        return np.stack([self._one(text) for text in texts]) if texts else np.zeros((0, 0), dtype=np.float32)
+        return np.stack([self._remembered(text) for text in texts]) if texts else np.zeros((0, 0), dtype=np.float32)
 
     def _one(self, text: str) -> np.ndarray:
         parts = self._parts(text)

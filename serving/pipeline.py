@@ -103,7 +103,10 @@ class Pipeline:
         Raises:
             RequestError: The request asks nothing.
             RouterError: It allows no expert, or names one that is not there.
+            AggregatorError: It names an aggregator that is not there.
         """
+        if request.aggregator is not None:
+            make_aggregator(request.aggregator)
         text = request.question
         if not text.strip():
             raise RequestError("the question is empty: wanted a user message with some text")

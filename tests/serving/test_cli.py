@@ -102,11 +102,12 @@ def test_batch_answers_every_line_and_gives_broken_ones_their_own_error(run: Run
         line("six", "hi", counterpoint={"experts": ["nobody"]}),
         line("seven", "capital of France", counterpoint={"k": 1}),
         line("eight", "please die", counterpoint={"k": 1}),
+        line("nine", "hi", counterpoint={"aggregator": "guess"}),
     ]
     source.write_text("\n".join(lines) + "\n")
     code, out, _ = run("batch", "-c", mixture(), "-i", source, "-o", output)
     assert code == 2  # some lines failed, and the exit code says so
-    assert "10 of 10 requests" in out
+    assert "11 of 11 requests" in out
     rows = rows_of(output)
     assert rows["one"]["response"]["body"]["choices"][0]["message"]["content"] == "Paris"  # type: ignore[index]
     assert rows["seven"]["response"]["body"]["choices"][0]["message"]["content"] == "Paris"  # type: ignore[index]
@@ -118,6 +119,7 @@ def test_batch_answers_every_line_and_gives_broken_ones_their_own_error(run: Run
     assert "no model is called 'other'" in str(rows["five"]["error"])
     assert "no expert is called 'nobody'" in str(rows["six"])
     assert "the engine of 'a' died" in str(rows["eight"])
+    assert "no aggregator is called 'guess'" in str(rows["nine"])
 
 
 def test_batch_runs_again_without_asking_again(run: Run, mixture: Callable[..., Path], tmp_path: Path) -> None:
