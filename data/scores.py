@@ -220,10 +220,22 @@ def rows_of(table: pd.DataFrame, splits: Iterable[str] | None) -> pd.DataFrame:
     if picked.empty:
         raise ScoreTableError(f"no rows with split {' or '.join(wanted)}; there are {', '.join(map(str, table['split'].unique()))}")
     if "test" not in wanted:
-        picked = picked[~normalised(picked["query"]).isin(set(normalised(table.loc[table["split"] == "test", "query"])))]
+        picked = picked[~_leaked(table, picked)]
         if picked.empty:
             raise ScoreTableError(f"every query with split {' or '.join(wanted)} also stands in test")
     return picked.reset_index(drop=True)
+
+
+def count_leaked(table: pd.DataFrame, splits: Iterable[str]) -> int:
+    """Count the queries of some splits that `rows_of` drops, because their text also stands in test."""
+    if "split" not in table.columns or "test" in splits:
+        return 0
+    picked = table[table["split"].isin(splits)]
+    return int(picked.loc[_leaked(table, picked), "query_id"].nunique())
+
+
+def _leaked(table: pd.DataFrame, picked: pd.DataFrame) -> pd.Series:
+    return normalised(picked["query"]).isin(set(normalised(table.loc[table["split"] == "test", "query"])))
 
 
 def normalised(texts: pd.Series) -> pd.Series:

@@ -231,14 +231,17 @@ def router_fit(
 
     Example: `counterpoint router fit --scores scores.parquet --kind knn -o router`
     """
-    from data.scores import read_scores, rows_of
+    from data.scores import count_leaked, read_scores, rows_of
     from router import KINDS
     from serving.show import console
 
     if kind not in KINDS:
         raise CounterpointError(f"no router is called {kind!r}; there are {', '.join(KINDS)}")
     table = read_scores(scores)
-    rows = rows_of(table, split or (["train"] if "split" in table.columns else None))
+    splits = split or (["train"] if "split" in table.columns else None)
+    rows = rows_of(table, splits)
+    if splits and (leaked := count_leaked(table, splits)):
+        _say(f"left out {leaked} questions of {', '.join(splits)} whose text also stands in test")
     rows = rows[~rows["expert"].isin(exclude or [])]
     router = KINDS[kind]().fit(rows)
     router.save(output)
@@ -287,7 +290,7 @@ def replay(
 
 
 def _replay(scores: Path, folder: Path | None, k: int, aggregator: str, split: str, as_json: bool, exclude: list[str]) -> None:
-    from data.scores import experts_of, read_scores, rows_of
+    from data.scores import count_leaked, experts_of, read_scores, rows_of
     from router import KNNRouter, Router, load_router
     from serving.evaluation.systems import baselines, versus
     from serving.replay import replay as run_replay
@@ -300,6 +303,8 @@ def _replay(scores: Path, folder: Path | None, k: int, aggregator: str, split: s
     if folder is None and not has_splits:
         raise CounterpointError(f"{scores} has no splits to fit a router on: give one by --router")
     train = rows_of(table, ["train", "tune"]) if has_splits and {"train", "tune"} & set(table["split"]) else None
+    if train is not None and (leaked := count_leaked(table, ["train", "tune"])):
+        _say(f"left out {leaked} questions of train and tune whose text also stands in test")
     router: Router = KNNRouter().fit(rows_of(table, ["train"])) if folder is None else load_router(folder)
     experts = [name for name in experts_of(rows) if name in router.experts_]
     top, mixture = _run(run_replay(rows, router, k, aggregator))
