@@ -27,7 +27,7 @@ class Journal:
         >>> path = Path(tempfile.mkdtemp()) / "out.jsonl"
         >>> with Journal(path) as journal:
         ...     journal.add({"a": 1})
-        >>> _ = path.open("a").write('{"a": 2')
+        >>> _ = path.write_text(path.read_text() + '{"a": 2')
         >>> with Journal(path) as journal:
         ...     journal.rows
         [{'a': 1}]

@@ -12,7 +12,7 @@ from experts.hardware import local_engine
 from experts.models import installed, resolve
 from serving.config import ASSETS
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 BASE = "packaged:smollm2-135m-instruct"
 

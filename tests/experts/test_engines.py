@@ -20,7 +20,7 @@ from experts.checks import (
 from experts.hardware import local_engine
 from experts.models import installed
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 QUESTIONS = ["What is the capital of France?", "What is the capital of Spain?", "Say hello."]
 SMALL = "packaged:smollm2-135m-instruct"

@@ -9,8 +9,6 @@ from experts import EngineError, ExpertSpec
 from experts.pool import ExpertPool
 from experts.scheduler import Arrival
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 
 def scripted(name: str, model: str, **options: Any) -> ExpertSpec:
     rules = [{"match": "poison", "die": True}, {"match": "slow", "say": "late", "delay_s": 5}, {"match": ".", "say": f"{name} says hello"}]

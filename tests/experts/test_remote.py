@@ -4,8 +4,6 @@ from data.records import Answer, Call, Done, Message, Sampling
 from experts import EngineError, make_engine
 from experts.base import ExpertSpec
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 
 async def ask(kind: str, remote: object, question: str, timeout_s: float = 5.0) -> Answer:
     model = "openai/m" if kind == "litellm" else "m"

@@ -8,7 +8,7 @@ import pytest
 from counterpoint import AsyncCounterpoint, BadRequestError, Counterpoint
 from data.skills import generate
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 SORT = "Sort these words alphabetically: pear, fig, plum."
 

@@ -13,8 +13,6 @@ import pytest
 from serving import cli
 from serving.journal import Journal
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 Run = Callable[..., tuple[int, str, str]]
 
 

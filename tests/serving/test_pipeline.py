@@ -16,8 +16,6 @@ from router import FixedK, KNNRouter, RouterError
 from serving.config import load_config
 from serving.pipeline import Finished, Pipeline, RequestError, Written, one_question
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 QUESTIONS = [
     "What is two plus two?",
     "Sort pear, fig and plum.",
