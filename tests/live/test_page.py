@@ -52,7 +52,7 @@ def test_a_long_question_gets_a_plain_error(page: Any) -> None:
     box = page.get_by_placeholder("Ask the mixture")
     box.fill("word " * 8000)
     box.press("Enter")
-    page.get_by_text("the context of").first.wait_for()
+    page.get_by_text("the context of").last.wait_for()
 
 
 def test_a_screenshot_can_be_taken(page: Any, tmp_path: Path) -> None:
