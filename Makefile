@@ -28,6 +28,7 @@ check: environment-dev  ## Lint, formatting, types, import rules
 
 bench: environment-dev  ## Measure the mixture against its experts
 	$(BIN)/python -m benchmarks.mixture
+	$(BIN)/python -m benchmarks.families
 	$(BIN)/python -m benchmarks.equality
 
 clean:  ## Remove .venv and caches

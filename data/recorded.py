@@ -12,7 +12,7 @@ class Recorded:
 
     Args:
         table: A checked score table with a column `prediction` or `response`.
-        prefer: Which of the two is taken where a row has both.
+        prefer: Which of the two is taken where the table has both.
 
     Raises:
         CounterpointError: It has neither.
@@ -32,7 +32,7 @@ class Recorded:
         table = table.assign(**{name: 0 for name in ("prompt_tokens", "completion_tokens", "cost") if name not in table.columns})
         numbers = table[["prompt_tokens", "completion_tokens", "cost"]].fillna(0)
         for row, prompt, completion, cost in zip(table.to_dict("records"), *(numbers[name] for name in numbers), strict=True):
-            text = next((row[name] for name in columns if isinstance(row[name], str) and row[name]), "")
+            text = row[columns[0]] if isinstance(row[columns[0]], str) else ""  # what was not parsed is no answer
             usage = Usage(int(prompt), int(completion), float(cost), calls=1)
             self._cells[str(row["query_id"]), str(row["expert"])] = Answer(text, str(row["expert"]), usage), float(row["score"])
 
