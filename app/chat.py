@@ -18,16 +18,23 @@ st.title("Counterpoint")
 
 with st.sidebar:
     st.header("Settings")
-    k = st.slider("Experts to ask", 1, 6, 3, key="k")
-    aggregator = st.selectbox("Aggregator", ["weighted", "vote", "fuse"], key="aggregator")
+    k = st.selectbox("Experts to ask", [None, 1, 2, 3, 4, 5, 6], format_func=lambda n: n or "as the mixture says", key="k")
+    kinds = [None, "weighted", "vote", "fuse"]
+    aggregator = st.selectbox("Aggregator", kinds, format_func=lambda kind: kind or "the mixture's own", key="aggregator")
     if st.button("New conversation"):
         st.session_state.turns = []
     st.caption(f"{MODEL} at {URL}")
 
+
+def harmless(text: str) -> str:
+    """Keep Markdown from loading images: their address could carry the conversation away."""
+    return text.replace("![", "!\\[")
+
+
 turns: list[dict[str, object]] = st.session_state.setdefault("turns", [])
 for turn in turns:
     with st.chat_message(str(turn["role"])):
-        st.markdown(str(turn["content"]))
+        st.markdown(harmless(str(turn["content"])))
         explanation = turn.get("explanation")
         if isinstance(explanation, Explanation):
             with st.expander("How this answer came about"):
@@ -53,7 +60,7 @@ def text_of(chunks: Iterator[Chunk]) -> Iterator[str]:
             with experts.container():
                 show_outcome(chunk.explanation)
         if chunk.text:
-            yield chunk.text
+            yield harmless(chunk.text)
 
 
 if question := st.chat_input("Ask the mixture"):
@@ -72,5 +79,5 @@ if question := st.chat_input("Ask the mixture"):
             turns.append({"role": "assistant", "content": text, "explanation": st.session_state.explanation})
         except CounterpointError as error:
             status.update(label="No answer", state="error", expanded=False)
-            st.error(str(error))
+            st.error(harmless(str(error)))
             turns.pop()

@@ -26,7 +26,7 @@ def show_answers(answers: tuple[ExpertAnswer, ...]) -> None:
     for tab, answer in zip(st.tabs([answer.expert for answer in answers]), answers, strict=True):
         with tab:
             if answer.error:
-                st.error(answer.error)
+                st.text(f"failed: {answer.error}")
             else:
                 st.text(answer.text or "(no words)")
                 st.caption(f"{answer.latency_s:.1f} s")

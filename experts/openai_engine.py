@@ -70,7 +70,7 @@ class OpenAIEngine(RemoteEngine):
             if response.is_error:
                 await response.aread()
                 response.raise_for_status()
-            async for line in response.aiter_lines():
+            async for line in _lines(response.aiter_text()):
                 data = line.removeprefix("data:").strip()
                 if not line.startswith("data:") or data == "[DONE]":
                     continue
@@ -103,3 +103,13 @@ def _words(response: httpx.Response) -> object:
         return error["message"] if isinstance(error, dict) else error
     except (ValueError, KeyError, TypeError):
         return response.text
+
+
+async def _lines(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Cut a stream at line feeds only: JSON may hold the other characters that Unicode counts as line ends."""
+    rest = ""
+    async for piece in pieces:
+        *whole, rest = (rest + piece).split("\n")
+        for line in whole:
+            yield line
+    yield rest

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,7 @@ class _Waiting:
     tries: int = 0
     said: bool = False
     gone: bool = False
+    task: asyncio.Task[None] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +70,8 @@ class _Place:
     busy: int = 0
     served: int = 0
     loading: bool = False
+    alone: bool = False
+    error: str = ""
 
 
 class ExpertPool:
@@ -96,6 +99,7 @@ class ExpertPool:
         self._queue: list[_Waiting] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: asyncio.Handle | None = None
+        self._stopped = False
 
     def __contains__(self, name: object) -> bool:
         return name in self.specs
@@ -125,18 +129,25 @@ class ExpertPool:
             self._places = [_Place(start_slot(self._gpus())) for _ in range(self._slots)]
 
     async def warm(self) -> None:
-        """Load an engine into each slot before anyone asks, those that most experts share first."""
+        """Load an engine into each slot before anyone asks, those that most experts share first.
+
+        Raises:
+            EngineError: One cannot be loaded.
+        """
         order = sorted(self._slotted, key=lambda key: -len(self._groups[key]))
         for place, engine in zip(self._places, order, strict=False):
             place.loaded, place.loading = engine, True
             self._spawn(self._serve(place, engine, [], load=True))
         await asyncio.gather(*self._tasks)
+        if empty := [place for place in self._places[: len(order)] if place.loaded is None]:
+            raise EngineError(empty[0].error or "a slot could not be loaded")
 
     def _gpus(self) -> int:
         return max(self._groups[key][0].gpus for key in self._slotted)
 
     async def stop(self) -> None:
         """End slots and engines; calls still waiting end in an error."""
+        self._stopped = True
         for waiting in [*self._queue]:
             self._finish(waiting, Answer.failed(waiting.call.expert, STOPPED))
         self._queue.clear()
@@ -172,6 +183,8 @@ class ExpertPool:
                     return
         finally:
             waiting.gone = True
+            if waiting.task is not None:
+                waiting.task.cancel()
             if waiting in self._queue:
                 self._queue.remove(waiting)
 
@@ -187,18 +200,21 @@ class ExpertPool:
         spec = self.specs.get(call.expert)
         if spec is None:
             raise EngineError(f"no expert is called {call.expert!r}; the pool has {', '.join(self.specs)}")
+        if self._stopped:
+            raise EngineError(STOPPED)
         waiting = _Waiting(call, spec.engine_key, live)
         if spec.engine_key in self._resident:
-            self._spawn(self._serve_resident(waiting))
+            waiting.task = self._spawn(self._serve_resident(waiting))
         else:
             self._queue.append(waiting)
             self._plan()
         return waiting
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _plan(self) -> None:
         """Dispatch at the loop's next turn, so that calls submitted together are seen together."""
@@ -210,7 +226,7 @@ class ExpertPool:
         wanted = {waiting.engine for waiting in self._queue}
         # first the slots that hold what is wanted, then empty ones, then the one that has idled longest
         for place in sorted(self._places, key=lambda p: (p.loaded not in wanted, p.loaded is not None, p.served)):
-            if place.loading:
+            if place.loading or place.alone:
                 continue
             elsewhere = frozenset(other.loaded for other in self._places if other is not place and other.loaded)
             visit = self._scheduler.next([waiting.engine for waiting in self._queue], place.loaded, elsewhere)
@@ -221,6 +237,7 @@ class ExpertPool:
                 if place.busy:
                     continue
                 mine = [next(waiting for waiting in mine if waiting.tries)]
+                place.alone = True
             for waiting in mine:
                 self._queue.remove(waiting)
             place.busy += len(mine)
@@ -231,7 +248,7 @@ class ExpertPool:
             self._spawn(self._serve(place, visit.engine, mine, load=place.loading))
 
     async def _serve(self, place: _Place, engine: str, group: list[_Waiting], *, load: bool) -> None:
-        open_calls = {waiting.call.id: waiting for waiting in group}
+        open_calls, actor = {waiting.call.id: waiting for waiting in group}, place.actor
         try:
             if load:
                 await self._load(place, engine)
@@ -247,21 +264,25 @@ class ExpertPool:
                         if self._pass_on(open_calls[event.call_id], event):
                             place.busy -= 1
                             del open_calls[event.call_id]
+            self._give_up([each for each in open_calls.values() if not each.gone], "the engine ended without an answer")
         except asyncio.CancelledError:
             self._give_up(open_calls.values(), STOPPED)
             raise
         except Exception as error:
             cause = getattr(error, "cause", None) or error  # Ray wraps what the slot raised
-            place.loaded = None
+            if place.actor is actor:  # else another group has replaced it already
+                place.loaded = None
             if isinstance(cause, EngineError) and not isinstance(cause, EngineDied):
+                place.error = str(cause)
                 self._give_up(open_calls.values(), str(cause))
             elif isinstance(cause, EngineDied):
                 self._try_again(open_calls.values(), str(cause))
             else:
-                await self._revive(place)
+                if place.actor is actor:
+                    await self._revive(place)
                 self._try_again(open_calls.values(), f"the slot's process ended while it answered ({type(cause).__name__})")
         finally:
-            place.loading = False
+            place.loading = place.alone = False
             place.busy -= len(open_calls)
             self._plan()
 
@@ -275,9 +296,9 @@ class ExpertPool:
     async def _revive(self, place: _Place) -> None:
         import ray
 
-        try:
+        with suppress(Exception):  # it may be gone already
             ray.kill(place.actor)
-        finally:
+        with suppress(Exception):  # where Ray itself is gone, the next calls say so
             place.actor = start_slot(self._gpus())
 
     async def _serve_resident(self, waiting: _Waiting) -> None:
@@ -285,18 +306,27 @@ class ExpertPool:
         try:
             async for event in engine.generate([waiting.call]):
                 self._pass_on(waiting, event)
-        except EngineDied as error:
-            await engine.start()
-            waiting.tries += 1
-            if waiting.said or waiting.tries >= TRIES:
-                self._give_up([waiting], str(error))
-            else:
-                await self._serve_resident(waiting)
-        except EngineError as error:
-            self._give_up([waiting], str(error))
         except asyncio.CancelledError:
             self._give_up([waiting], STOPPED)
             raise
+        except Exception as error:
+            waiting.tries += 1
+            again = isinstance(error, EngineDied) and not waiting.said and waiting.tries < TRIES
+            if isinstance(error, EngineDied) and not await self._restarted(engine):
+                again = False
+            if again:
+                await self._serve_resident(waiting)
+            else:
+                text = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+                self._give_up([waiting], " ".join(text.split()))
+
+    async def _restarted(self, engine: Engine) -> bool:
+        """Start an engine again; False where it cannot."""
+        try:
+            await engine.start()
+        except EngineError:
+            return False
+        return True
 
     def _pass_on(self, waiting: _Waiting, event: Event) -> bool:
         """Hand an event to its caller; True where it was the call's last."""

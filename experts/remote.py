@@ -70,9 +70,11 @@ def api_key(spec: ExpertSpec) -> str | None:
     """
     if spec.api_key_env is None:
         return None
-    key = os.environ.get(spec.api_key_env)
+    key = os.environ.get(spec.api_key_env, "").strip()
     if not key:
         raise EngineError(f"the expert {spec.name!r} needs a key: set the environment variable {spec.api_key_env}")
+    if not (key.isascii() and key.isprintable()):  # else the HTTP library would refuse it, and show it
+        raise EngineError(f"the environment variable {spec.api_key_env} holds no key: it has characters that a header cannot")
     return key
 
 

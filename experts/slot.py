@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from data.records import Call, Done
@@ -84,9 +85,9 @@ def start_ray(num_cpus: int | None = None) -> None:
         return
     for name, value in _RAY.items():
         os.environ.setdefault(name, value)
-    empty = Path(tempfile.gettempdir()) / f"counterpoint-{os.getuid()}-empty"
-    empty.mkdir(mode=0o700, exist_ok=True)
-    settings: dict[str, Any] = {"runtime_env": {"working_dir": str(empty)}, "log_to_driver": False, "logging_level": "ERROR"}
+    empty = tempfile.mkdtemp(prefix="counterpoint-empty-")  # ours alone: what stands in it would be imported
+    atexit.register(shutil.rmtree, empty, ignore_errors=True)
+    settings: dict[str, Any] = {"runtime_env": {"working_dir": empty}, "log_to_driver": False, "logging_level": "ERROR"}
     if "RAY_ADDRESS" not in os.environ:
         settings |= {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": 200 << 20, "address": "local"}
     ray.init(**settings)

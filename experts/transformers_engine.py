@@ -48,9 +48,10 @@ class TransformersEngine:
     def _build(self) -> None:
         try:
             import torch
-            from transformers import AutoModelForCausalLM, AutoTokenizer
+            from transformers import AutoModelForCausalLM, AutoTokenizer, logging
         except ImportError as error:
             raise EngineError("the transformers engine needs torch and transformers: install counterpoint[local]") from error
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its report of an adapter lists the base's weights as missing
         folder = resolve(self.base.model, self.base.revision)
         self._device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
@@ -102,24 +103,25 @@ class TransformersEngine:
             try:
                 rows.append(prompt_ids(spec, self._tokenizer, call.messages, spec.limit(sampling)))
                 ready.append(call)
-            except EngineError as error:
-                put(Done(call.id, Answer.failed(call.expert, str(error))))
+            except Exception as error:  # a template may refuse the order of roles, a tokenizer the text: that ends this call only
+                text = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+                put(Done(call.id, Answer.failed(call.expert, " ".join(text.split()))))
         if not ready:
             return
         try:
-            texts, counts = self._run(spec, sampling, rows, ready, put, abandoned)
+            texts, counts, cut = self._run(spec, sampling, rows, ready, put, abandoned)
         except Exception as error:  # out of memory and the like: the calls of this batch end, the engine goes on
             for call in ready:
                 put(Done(call.id, Answer.failed(call.expert, f"{type(error).__name__}: {error}", time.monotonic() - start)))
             return
-        for call, row, text, count in zip(ready, rows, texts, counts, strict=True):
+        for call, row, text, count, over in zip(ready, rows, texts, counts, cut, strict=True):
             usage = Usage(len(row), count, spec.cost_usd(len(row), count), calls=1)
-            reason = "length" if count >= spec.limit(sampling) else "stop"
+            reason = "stop" if over else "length"
             put(Done(call.id, Answer(text.strip(), call.expert, usage, reason, time.monotonic() - start)))
 
     def _run(
         self, spec: ExpertSpec, sampling: Any, rows: list[list[int]], calls: list[Call], put: Any, abandoned: threading.Event
-    ) -> tuple[list[str], list[int]]:
+    ) -> tuple[list[str], list[int], list[bool]]:
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList
 
@@ -136,7 +138,7 @@ class TransformersEngine:
             def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
                 over = []
                 for i, new in enumerate(input_ids[:, width:]):
-                    text = engine._text(new.tolist(), ends)
+                    text = _held_back(engine._text(new.tolist(), ends), ends)
                     if len(text) > len(said[i]) and not text.endswith("�"):
                         put(Delta(calls[i].id, text[len(said[i]) :]))
                         said[i] = text
@@ -165,12 +167,24 @@ class TransformersEngine:
                 **how,
             )
         news = [row[width:].tolist() for row in out]
-        return [self._text(new, ends) for new in news], [self._count(new) for new in news]
+        whole = [self._tokenizer.decode(new, skip_special_tokens=True) for new in news]
+        over = [self._ending(new) or self._cut(text, ends)[1] for new, text in zip(news, whole, strict=True)]
+        for call, text, shown in zip(calls, (self._text(new, ends) for new in news), said, strict=True):
+            if len(text) > len(shown):  # what was held back, in case it had become a stop string
+                put(Delta(call.id, text[len(shown) :]))
+        return [self._text(new, ends) for new in news], [self._count(new) for new in news], over
+
+    def _ends(self) -> set[int]:
+        ending = self._model.generation_config.eos_token_id
+        return set(ending) if isinstance(ending, list) else {ending}
+
+    def _ending(self, new: list[int]) -> bool:
+        """Tell whether the model ended the text itself."""
+        return not self._ends().isdisjoint(new)
 
     def _count(self, new: list[int]) -> int:
         """Count the generated tokens up to the first end of sequence, which counts too, as in vLLM."""
-        ending = self._model.generation_config.eos_token_id
-        ends = set(ending) if isinstance(ending, list) else {ending}
+        ends = self._ends()
         return next((at + 1 for at, token in enumerate(new) if token in ends), len(new))
 
     def _text(self, new: list[int], ends: list[str]) -> str:
@@ -192,3 +206,14 @@ class TransformersEngine:
     async def stop(self) -> None:
         """Let the weights go."""
         self._model = None
+
+
+def _held_back(text: str, ends: list[str]) -> str:
+    r"""A text without what may become a stop string.
+
+    Example:
+        >>> _held_back("four\nQues", ["\nQuestion:"])
+        'four'
+    """
+    longest = max((size for end in ends for size in range(1, len(end)) if text.endswith(end[:size])), default=0)
+    return text[: len(text) - longest]

@@ -51,6 +51,8 @@ class VLLMEngine:
         self._thread: threading.Thread | None = None
         self._engine: Any = None
         self._running: dict[str, _Running] = {}
+        self._gate = threading.Lock()  # held to put an order, and to close: no order can slip in unseen
+        self._closed: EngineDied | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -60,7 +62,7 @@ class VLLMEngine:
 
     async def start(self) -> None:
         """Load the weights."""
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._closed = asyncio.get_running_loop(), None
         ready: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, args=(self._loop, ready), name=f"vllm-{self.base.name}", daemon=True)
         self._thread.start()
@@ -125,18 +127,27 @@ class VLLMEngine:
                     for output in self._engine.step():
                         self._report(output)
         except BaseException as error:  # the engine is gone: every call in it ends, none hangs
-            died = EngineDied(f"the engine of {self.base.name!r} died: {type(error).__name__}: {error}")
-            for running in self._running.values():
-                loop.call_soon_threadsafe(running.events.put_nowait, died)
-            self._running.clear()
-            self._engine = None
+            self._close(loop, EngineDied(f"the engine of {self.base.name!r} died: {type(error).__name__}: {error}"))
         else:
+            self._close(loop, EngineDied(f"the engine of {self.base.name!r} was stopped"))
             self._engine.engine_core.shutdown()
-            self._engine = None
+        self._engine = None
         if not self.base.gpus:
             import gc
 
             gc.collect()
+
+    def _close(self, loop: asyncio.AbstractEventLoop, died: EngineDied) -> None:
+        """Take no more orders, and tell everyone who waits, in the batch or in the inbox."""
+        with self._gate:
+            self._closed = died
+            waiting = [*self._running.values()]
+            while not self._inbox.empty():
+                order = self._inbox.get()
+                waiting += [order[1]] if order is not None and order[0] == "add" else []
+        self._running.clear()
+        for running in waiting:
+            loop.call_soon_threadsafe(running.events.put_nowait, died)
 
     def _take_orders(self) -> bool:
         """Carry out what waits in the inbox; block while there is nothing else to do. False means stop."""
@@ -204,8 +215,11 @@ class VLLMEngine:
             raise EngineDied(f"the engine of {self.base.name!r} is not running: start it first")
         events: asyncio.Queue[Event | EngineDied] = asyncio.Queue()
         open_calls = {call.id for call in calls}
-        for call in calls:
-            self._inbox.put(("add", _Running(call, self.specs[call.expert], events)))
+        with self._gate:
+            if self._closed is not None:
+                raise self._closed
+            for call in calls:
+                self._inbox.put(("add", _Running(call, self.specs[call.expert], events)))
         try:
             while open_calls:
                 event = await events.get()

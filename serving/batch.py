@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from data.records import CounterpointError, Request
 from serving.journal import Journal
 from serving.pipeline import Pipeline, RequestError
-from serving.protocol import ChatRequest, completion_json, error_json, parse_chat, status_of
+from serving.protocol import ChatRequest, completion_json, error_json, parse_chat, parse_json, status_of
 
 URL = "/v1/chat/completions"
 
@@ -50,7 +49,7 @@ def read_batch(path: Path) -> list[_Line]:
         CounterpointError: The file is absent or has no lines.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: a question may hold U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise CounterpointError(f"no batch at {path}: {getattr(error, 'strerror', None) or error}") from error
     rows = [_read_line(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
@@ -69,7 +68,7 @@ def read_batch(path: Path) -> list[_Line]:
 def _read_line(number: int, line: str) -> _Line:
     name = f"line-{number}"
     try:
-        row: Any = json.loads(line)
+        row = parse_json(line)
     except ValueError as error:
         return _Line(name, None, f"line {number} is no JSON: {error}")
     if not isinstance(row, dict):
@@ -106,7 +105,7 @@ async def run_batch(pipeline: Pipeline, source: Path, output: Path, on_line: Cal
     Args:
         pipeline: The mixture, started.
         source: The input, one request a line.
-        output: The output; where it is there, its lines are not asked again.
+        output: The output; where it is there, its lines are not asked again, except those that failed with a 5xx.
         on_line: Called with the number of finished lines and their total.
 
     Raises:
@@ -114,6 +113,7 @@ async def run_batch(pipeline: Pipeline, source: Path, output: Path, on_line: Cal
     """
     lines = read_batch(source)
     with Journal(output) as journal:
+        journal.drop(_may_heal)
         known = {str(row.get("custom_id")) for row in journal.rows}
         failed = sum(_is_error(row) for row in journal.rows)
         resumed = sum(line.custom_id in known for line in lines)
@@ -143,6 +143,12 @@ async def run_batch(pipeline: Pipeline, source: Path, output: Path, on_line: Cal
                 done, failed = done + 1, failed + _is_error(row)
                 on_line(done, len(lines))
     return BatchReport(len(lines), done, failed, resumed)
+
+
+def _may_heal(row: dict[str, Any]) -> bool:
+    """Whether a row is a failure that another run may not have: a dead engine, a network that was down."""
+    response = row.get("response")
+    return isinstance(response, dict) and int(response.get("status_code", 0)) >= 500
 
 
 def _is_error(row: dict[str, Any]) -> bool:

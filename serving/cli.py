@@ -339,6 +339,8 @@ def batch(
     from serving.show import console, progress_bars
 
     read_batch(source)
+    if output.exists() and output.samefile(source):
+        raise CounterpointError(f"input and output are the same file: {source}")
     with Journal(output):  # a path that cannot be written is told before models are loaded
         pass
     mixture = _config(config)
@@ -432,6 +434,8 @@ def serve(
     mixture = _listening(_config(config), host, port)
     _prepare(mixture)
     address = gateway.start(mixture)
+    if mixture.serving.host not in gateway.LOOPBACK:
+        _say("this endpoint asks for no key yet: everyone who reaches it may use it and the keys of its experts")
     _say(f"{mixture.name} listens at {address}/v1 with {', '.join(expert.name for expert in mixture.experts)}; Ctrl-C ends it")
     try:
         gateway.wait_for_end()
@@ -451,20 +455,19 @@ def chat(
     Example: `counterpoint chat`
     """
     from serving import gateway
-    from serving.page import start_page
+    from serving.page import check_streamlit, running_page
 
     mixture = _listening(_config(config), None, port)
     gateway.check_port("127.0.0.1", page_port)
     _prepare(mixture)
+    check_streamlit()
     address = gateway.start(mixture)
-    page = start_page(address, mixture.name, page_port)
-    _say(f"the page is at http://127.0.0.1:{page_port}, the endpoint at {address}/v1; Ctrl-C ends both")
     try:
-        gateway.wait_for_end(page)
+        with running_page(address, mixture.name, page_port) as page:
+            _say(f"the page is at http://127.0.0.1:{page_port}, the endpoint at {address}/v1; Ctrl-C ends both")
+            gateway.wait_for_end(page)
+            _say("ending")
     finally:
-        _say("ending")
-        page.terminate()
-        page.wait(10)
         gateway.stop()
 
 

@@ -16,7 +16,7 @@ from aggregator import make_aggregator
 from data.graders import grade
 from data.records import Answer, Call, Message, Request, Route, Sampling, Trace
 from data.scores import read_scores, rows_of
-from data.skills import Task, generate
+from data.skills import FAMILIES, Task, generate
 from experts.models import PACKAGED, installed
 from experts.pool import ExpertPool
 from experts.scheduler import Arrival, Scheduler
@@ -137,7 +137,7 @@ async def run_demo(questions: int, *, arrival: int = 8, samples: int = 3, scratc
     start = time.monotonic()
     config = demo_config() if scratch is None else await measure(demo_config(), scratch, tick)
     experts = [expert.name for expert in config.experts]
-    tasks = generate("test", -(-questions // 8))[:questions]
+    tasks = generate("test", -(-questions // len(FAMILIES)))[:questions]
     scores = read_scores(SCORES if scratch is None else scratch / "scores.parquet")
     test = scores[scores["query_id"].isin({task.query_id for task in tasks})]
     train = rows_of(scores, ["train", "tune"])

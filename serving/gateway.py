@@ -28,11 +28,13 @@ from serving.protocol import (
     error_json,
     explain_json,
     parse_chat,
+    parse_json,
     route_json,
     status_of,
     usage_json,
 )
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MAX_BODY_BYTES = 4 << 20
 """Largest request body."""
 
@@ -87,13 +89,17 @@ class Gateway:
         return JSONResponse(completion_json(asked, id, answer, trace))
 
     async def _body(self, http: HTTPRequest) -> object:
+        if http.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            raise CounterpointError("the body must be application/json")  # a foreign web page cannot send that unasked
+        if self.config.serving.host in LOOPBACK and http.url.hostname not in LOOPBACK:
+            raise CounterpointError(f"this endpoint serves {', '.join(LOOPBACK)}, not {http.url.hostname}")
         raw = b""
         async for part in http.stream():
             raw += part
             if len(raw) > MAX_BODY_BYTES:
                 raise CounterpointError(f"the body is larger than {MAX_BODY_BYTES} bytes")
         try:
-            return json.loads(raw)
+            return parse_json(raw)
         except ValueError as error:
             raise CounterpointError(f"the body is no JSON: {error}") from error
 
@@ -103,7 +109,7 @@ class Gateway:
         written = ""
 
         def line(delta: dict[str, str] | None = None, finish: str | None = None, **ours: Any) -> str:
-            return f"data: {json.dumps(chunk_json(asked, request.id, delta, finish, **ours), ensure_ascii=False)}\n\n"
+            return f"data: {json.dumps(chunk_json(asked, request.id, delta, finish, **ours))}\n\n"
 
         news: dict[str, Any] = {"route": route_json(route)} if explain else {}
         yield line({"role": "assistant", "content": ""}, None, **news)
@@ -155,7 +161,7 @@ def application(config: MixtureConfig) -> Any:
             Gateway.__init__(self, MixtureConfig.model_validate(config))
             await self.start()
 
-    return GatewayReplica.bind(config.model_dump())  # type: ignore[attr-defined]
+    return GatewayReplica.bind(config.model_dump(exclude_unset=True))  # type: ignore[attr-defined]
 
 
 def check_port(host: str, port: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -43,16 +44,18 @@ class Journal:
             self._file = self.path.open("a+b")
             _lock(self._file)
             self._file.seek(0)
-            whole = 0
-            for line in self._file:
-                if not line.endswith(b"\n"):
-                    break
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("not an object")
-                self.rows.append(row)
-                whole += len(line)
-            self._file.truncate(whole)
+            *whole, tail = self._file.read().split(b"\n")
+            rows = [json.loads(line) for line in whole]
+            if tail and _parses(tail):  # complete but for its line feed
+                rows.append(json.loads(tail))
+                self._file.write(b"\n")
+            elif tail:
+                if not (rows and tail.startswith(b"{")):
+                    raise ValueError("its only line is no JSON")
+                self._file.truncate(sum(len(line) + 1 for line in whole))  # torn by a crash
+            if not all(isinstance(row, dict) for row in rows):
+                raise ValueError("a line is no object")
+            self.rows = rows
         except BlockingIOError as error:
             raise JournalError(f"another run is writing {self.path}: wait for it, or name another file") from error
         except OSError as error:
@@ -60,6 +63,19 @@ class Journal:
         except ValueError as error:
             raise JournalError(f"{self.path} is there and is not the work of an earlier run: {error}") from error
         return self
+
+    def drop(self, unwanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Take rows out of the file; it is replaced as a whole, so a crash leaves the old or the new one."""
+        kept = [row for row in self.rows if not unwanted(row)]
+        if len(kept) == len(self.rows):
+            return
+        fresh = self.path.with_name(f"{self.path.name}.new")
+        fresh.write_bytes(b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in kept))
+        fresh.replace(self.path)
+        self._file.close()
+        self._file = self.path.open("a+b")
+        _lock(self._file)
+        self.rows = kept
 
     def add(self, row: dict[str, Any]) -> None:
         """Write one object.
@@ -85,3 +101,11 @@ def _lock(file: BinaryIO) -> None:
     except ImportError:  # Windows, where only the client is offered
         return
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _parses(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True

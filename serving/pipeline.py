@@ -136,7 +136,8 @@ class Pipeline:
     async def progress(self, request: Request, route: Route | None = None) -> AsyncGenerator[Progress]:
         """Answer one request and tell what happens on the way."""
         route = route or self.route(request)
-        aggregator = make_aggregator(request.aggregator) if request.aggregator else self.aggregator
+        own = request.aggregator in (None, self.aggregator.kind)
+        aggregator = self.aggregator if own else make_aggregator(str(request.aggregator))
         yield route
         events: asyncio.Queue[Written | Answer] = asyncio.Queue()
         alone = len(route.experts) == 1  # its words are the answer's
@@ -195,8 +196,11 @@ class Pipeline:
             except CounterpointError as error:
                 yield index, Answer("", self.name, finish_reason="error", error=str(error)), None
 
-        async def one(index: int, request: Request, route: Route) -> tuple[int, Answer, Trace]:
-            return (index, *await self.answer(request, route))
+        async def one(index: int, request: Request, route: Route) -> tuple[int, Answer, Trace | None]:
+            try:
+                return (index, *await self.answer(request, route))
+            except Exception as error:  # a fault in one request must not end the others
+                return index, Answer.failed(self.name, " ".join(f"{type(error).__name__}: {error}".split())), None
 
         tasks = [asyncio.create_task(one(*entry)) for entry in routed]
         try:
@@ -211,12 +215,13 @@ async def _until(work: asyncio.Task[object], events: asyncio.Queue[Written | Ans
     """Yield what comes while a task runs, and what is left when it ends."""
     while not work.done() or not events.empty():
         getter = asyncio.ensure_future(events.get())
-        await asyncio.wait({getter, work}, return_when=asyncio.FIRST_COMPLETED)
-        if getter.done():
+        try:
+            await asyncio.wait({getter, work}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not getter.done():
+                getter.cancel()
+        if getter.done() and not getter.cancelled():
             yield getter.result()
-        else:
-            getter.cancel()
-            await asyncio.gather(getter, return_exceptions=True)
 
 
 def one_question(text: str, id: str = "q", **options: object) -> Request:

@@ -106,8 +106,9 @@ async def profile(
     total = len(tasks) * len(experts)
     failures: list[str] = []
     with Journal(partial) as journal:
-        known = {(str(row["query_id"]), str(row["expert"])) for row in journal.rows}
-        rows: list[dict[str, object]] = [*journal.rows]
+        asked = {task.query_id: (task.query, task.answer) for task in tasks}  # rows of other questions are not reused
+        rows: list[dict[str, object]] = [row for row in journal.rows if asked.get(row["query_id"]) == (row["query"], row["answer"])]
+        known = {(str(row["query_id"]), str(row["expert"])) for row in rows}
         on_cell(len(known), total, None)
         async with aclosing(ask_all(pool, tasks, experts, skip=known)) as cells:
             async for cell in cells:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from data.records import Answer, Message, Request, Route, Sampling, Trace, Usage
 from serving.pipeline import RequestError
+
+StopString = Annotated[str, Field(min_length=1)]
 
 
 class _Wire(BaseModel):
@@ -61,8 +64,8 @@ class ChatRequest(_Wire):
     max_completion_tokens: PositiveInt | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    stop: str | list[str] | None = None
-    seed: NonNegativeInt | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     n: Literal[1] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -93,6 +96,20 @@ class ChatRequest(_Wire):
         )
         messages = tuple(message.record() for message in self.messages)
         return Request(id, messages, sampling, k, allowed, tuple(options.exclude), options.aggregator)
+
+
+def parse_json(raw: str | bytes) -> Any:
+    """Read JSON that anyone may have sent.
+
+    Raises:
+        ValueError: It is none, nests too deep, or holds text that is no Unicode.
+    """
+    try:
+        value = json.loads(raw)
+        json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("it nests too deep") from error
+    return value
 
 
 def parse_chat(body: object) -> ChatRequest:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import httpx
 
 from counterpoint.errors import ConnectionFailedError, ServerError, error_of
+from counterpoint.lines import async_lines, lines
 from counterpoint.types import Chunk, Completion
 
 Messages = str | Sequence[Mapping[str, str]]
@@ -127,7 +128,7 @@ class Counterpoint:
             if response.is_error:
                 response.read()
                 raise error_of(response)
-            for line in response.iter_lines():
+            for line in lines(response.iter_text()):
                 if (chunk := _chunk(line)) is not None:
                     yield chunk
 
@@ -181,7 +182,7 @@ class AsyncCounterpoint:
                 if response.is_error:
                     await response.aread()
                     raise error_of(response)
-                async for line in response.aiter_lines():
+                async for line in async_lines(response.aiter_text()):
                     if (chunk := _chunk(line)) is not None:
                         yield chunk
 

@@ -81,7 +81,11 @@ def test_the_mixture_answers_questions_of_every_specialist(live: object) -> None
     ],
 )
 def test_a_bad_request_gets_an_error_of_openais_shape(http: httpx.Client, body: object, status: int, words: str) -> None:
-    response = http.post("/v1/chat/completions", content=body) if isinstance(body, str) else http.post("/v1/chat/completions", json=body)
+    response = (
+        http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+        if isinstance(body, str)
+        else http.post("/v1/chat/completions", json=body)
+    )
     assert response.status_code == status, response.text
     assert words in response.json()["error"]["message"]
 
