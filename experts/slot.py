@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -79,12 +81,16 @@ def start_ray(num_cpus: int | None = None) -> None:
     Args:
         num_cpus: CPUs that the new cluster may use; None is all.
     """
+    for name, value in _RAY.items():
+        os.environ.setdefault(name, value)
+    if not {"RAY_ADDRESS", "RAY_AUTH_MODE"} & set(os.environ) and "ray" not in sys.modules:
+        # Ray's own ports listen on every interface; whoever reaches them may run code, unless he must show a token.
+        # Ray reads this when it is imported, so our programs import it here first.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
     if ray.is_initialized():
         return
-    for name, value in _RAY.items():
-        os.environ.setdefault(name, value)
     empty = tempfile.mkdtemp(prefix="counterpoint-empty-")  # ours alone: what stands in it would be imported
     atexit.register(shutil.rmtree, empty, ignore_errors=True)
     settings: dict[str, Any] = {"runtime_env": {"working_dir": empty}, "log_to_driver": False, "logging_level": "ERROR"}

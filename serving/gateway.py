@@ -18,6 +18,7 @@ from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from data.records import Answer, CounterpointError, Request, Route
+from experts.slot import start_ray
 from serving.config import ConfigError, MixtureConfig
 from serving.pipeline import Finished, Pipeline, Written
 from serving.protocol import (
@@ -185,15 +186,13 @@ def start(config: MixtureConfig) -> str:
     Raises:
         CounterpointError: The port is taken, or the mixture cannot start.
     """
-    from ray import serve
-    from ray.exceptions import RayError
-
-    from experts.slot import start_ray
-
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     host, port = config.serving.host, config.serving.port
     check_port(host, port)
     start_ray()
+    from ray import serve
+    from ray.exceptions import RayError
+
     try:
         serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR"})
         serve.run(application(config), route_prefix="/", name="counterpoint")

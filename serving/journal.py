@@ -42,27 +42,34 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+b")
-            _lock(self._file)
-            self._file.seek(0)
-            *whole, tail = self._file.read().split(b"\n")
-            rows = [json.loads(line) for line in whole]
-            if tail and _parses(tail):  # complete but for its line feed
-                rows.append(json.loads(tail))
-                self._file.write(b"\n")
-            elif tail:
-                if not (rows and tail.startswith(b"{")):
-                    raise ValueError("its only line is no JSON")
-                self._file.truncate(sum(len(line) + 1 for line in whole))  # torn by a crash
-            if not all(isinstance(row, dict) for row in rows):
-                raise ValueError("a line is no object")
-            self.rows = rows
-        except BlockingIOError as error:
-            raise JournalError(f"another run is writing {self.path}: wait for it, or name another file") from error
         except OSError as error:
             raise JournalError(f"cannot write {self.path}: {error.strerror or error}") from error
+        try:
+            _lock(self._file)
+            self._read()
+        except BlockingIOError as error:
+            self._file.close()
+            raise JournalError(f"another run is writing {self.path}: wait for it, or name another file") from error
         except ValueError as error:
+            self._file.close()
             raise JournalError(f"{self.path} is there and is not the work of an earlier run: {error}") from error
         return self
+
+    def _read(self) -> None:
+        """Read the rows, and cut off a line that a crash has torn."""
+        self._file.seek(0)
+        *whole, tail = self._file.read().split(b"\n")
+        rows = [json.loads(line) for line in whole]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line is no object")
+        if tail and _parses(tail):  # complete but for its line feed
+            rows.append(json.loads(tail))
+            self._file.write(b"\n")
+        elif tail:
+            if not (rows and tail.startswith(b"{")):
+                raise ValueError("its only line is no JSON")
+            self._file.truncate(sum(len(line) + 1 for line in whole))
+        self.rows = rows
 
     def drop(self, unwanted: Callable[[dict[str, Any]], bool]) -> None:
         """Take rows out of the file; it is replaced as a whole, so a crash leaves the old or the new one."""

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from data.records import Call, Done, Message
 from experts import EngineError, ExpertSpec
 from experts.pool import ExpertPool
 from experts.scheduler import Arrival
+from experts.slot import start_ray
 
 
 def scripted(name: str, model: str, **options: Any) -> ExpertSpec:
@@ -21,11 +23,12 @@ def call(expert: str, id: str, text: str = "hi") -> Call:
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_session() -> Iterator[None]:
-    ray = pytest.importorskip("ray")
-    from experts.slot import start_ray
-
+    if find_spec("ray") is None:
+        pytest.skip("Ray is not installed here")
     start_ray(2)
     yield
+    import ray
+
     ray.shutdown()
 
 
