@@ -18,7 +18,7 @@ st.title("Counterpoint")
 
 with st.sidebar:
     st.header("Settings")
-    k = st.selectbox("Experts to ask", [None, 1, 2, 3, 4, 5, 6], format_func=lambda n: n or "as the mixture says", key="k")
+    k = st.selectbox("Experts to ask", [None, 1, 2, 3, 4, 5, 6], format_func=lambda n: str(n or "as the mixture says"), key="k")
     kinds = [None, "weighted", "vote", "fuse"]
     aggregator = st.selectbox("Aggregator", kinds, format_func=lambda kind: kind or "the mixture's own", key="aggregator")
     if st.button("New conversation"):

@@ -186,13 +186,13 @@ def start(config: MixtureConfig) -> str:
     Raises:
         CounterpointError: The port is taken, or the mixture cannot start.
     """
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     host, port = config.serving.host, config.serving.port
     check_port(host, port)
     start_ray()
     from ray import serve
     from ray.exceptions import RayError
 
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # the import sets it to INFO
     try:
         serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR"})
         serve.run(application(config), route_prefix="/", name="counterpoint")
