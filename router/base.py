@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -48,7 +49,7 @@ class Router(Protocol):
         ...
 
 
-class EmbeddingRouter:
+class EmbeddingRouter(ABC):
     """What routers on text embeddings share: encoding, one row at a time, and the artefact.
 
     Args:
@@ -98,18 +99,19 @@ class EmbeddingRouter:
         self._check_fitted()
         return ()
 
-    def _fit(self, vectors: np.ndarray, scores: np.ndarray, queries: pd.DataFrame) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _fit(self, vectors: np.ndarray, scores: np.ndarray, queries: pd.DataFrame) -> None: ...
 
-    def _score(self, vector: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def _score(self, vector: np.ndarray) -> np.ndarray: ...
 
+    @abstractmethod
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """The fitted state: what goes into JSON, and the arrays."""
-        raise NotImplementedError
+        ...
 
-    def _restore(self, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _restore(self, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None: ...
 
     def save(self, folder: Path) -> None:
         """Write `router.json` and `weights.safetensors`.

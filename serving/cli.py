@@ -9,7 +9,8 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -38,16 +39,13 @@ ScoresOption = Annotated[Path, typer.Option("--scores", help="Score table: .parq
 
 
 def main() -> None:
-    """Run the command line; a person's mistake is one line and exit code 2, Ctrl-C is exit code 130."""
+    """Run the command line; a person's mistake is one line and exit code 2."""
     _be_quiet()
     try:
         app(standalone_mode=True)
     except CounterpointError as error:
         print(f"counterpoint: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("counterpoint: stopped; what was finished is kept", file=sys.stderr)  # noqa: T201
-        raise SystemExit(130) from None
 
 
 def _be_quiet() -> None:
@@ -71,6 +69,16 @@ def _config(path: Path | None) -> Any:
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Tell whoever stops a job that it can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say("stopped; what was finished is kept, run it again to go on")
+        raise
 
 
 def _say(line: str) -> None:
@@ -213,7 +221,7 @@ def profile(
         async with ExpertPool(specs, slots=mixture.pool.slots) as pool:
             return await run_profile(pool, wanted, names, output, lambda done, total, _: tick("answers", done, total))
 
-    with progress_bars() as tick:
+    with _kept(), progress_bars() as tick:
         table = _run(work(tick))
     means = table.groupby("expert", sort=False)["score"].mean()
     console.print(f"{len(table)} answers in {output}: " + ", ".join(f"{name} {100 * mean:.1f}%" for name, mean in means.items()))
@@ -351,7 +359,7 @@ def batch(
         async with pipeline:
             return await run_batch(pipeline, source, output, lambda done, total: tick("requests", done, total))
 
-    with progress_bars() as tick:
+    with _kept(), progress_bars() as tick:
         report = _run(work(tick))
     if as_json:
         print(json.dumps(asdict(report)))  # noqa: T201

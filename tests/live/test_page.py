@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,8 +52,3 @@ def test_a_long_question_gets_a_plain_error(page: Any) -> None:
     box.fill("word " * 8000)
     box.press("Enter")
     page.get_by_text("the context of").last.wait_for()
-
-
-def test_a_screenshot_can_be_taken(page: Any, tmp_path: Path) -> None:
-    page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
-    assert (tmp_path / "page.png").stat().st_size > 10_000
