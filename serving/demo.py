@@ -25,6 +25,7 @@ from serving.config import ASSETS, ExpertConfig, MixtureConfig, expert_specs, lo
 from serving.evaluation.systems import System, baselines, best_single, versus
 from serving.pipeline import Pipeline
 from serving.profile import profile
+from serving.replay import aggregate_first
 
 MIXTURE = ASSETS / "mixture.yaml"
 SCORES = ASSETS / "scores.parquet"
@@ -160,9 +161,14 @@ async def run_demo(questions: int, *, arrival: int = 8, samples: int = 3, scratc
         sampled = await _sampled(pipeline.pool, tasks, best, samples, tick)
 
     systems = baselines(test, train, experts)
-    systems += [
-        await _live(f"{'router-top-1' if k == 1 else f'mixture-k{k}'}", tasks, traces, k, config.aggregator.kind) for k in (1, 2, 3)
-    ]
+    wanted = {task.query_id: task for task in tasks}
+
+    def score(request: Request, final: Answer) -> float:
+        return float(grade(wanted[request.id].grader, final.text, wanted[request.id].answer))
+
+    rows = [(request, routes[request.id], traces[request.id].answers) for request in requests_of(tasks)]
+    for k, name in ((1, "router-top-1"), (2, "mixture-k2"), (3, "mixture-k3")):
+        systems.append(await aggregate_first(name, rows, k, config.aggregator.kind, score))
     systems.append(sampled)
     if CONTROL in set(test["expert"]):
         systems += [
@@ -179,25 +185,6 @@ async def run_demo(questions: int, *, arrival: int = 8, samples: int = 3, scratc
     comparisons.append(versus(by_name["router-top-1"], by_name["category-oracle"]))
     shown = [(task, answers[task.query_id], traces[task.query_id]) for task in tasks[:12:4]]  # three families
     return DemoReport(questions, listed, loads, comparisons, shown, time.monotonic() - start)
-
-
-async def _live(name: str, tasks: Sequence[Task], traces: dict[str, Trace], k: int, aggregator: str) -> System:
-    """Aggregate the first k of the answers that the experts have just given."""
-    combine = make_aggregator(aggregator)
-
-    async def ask(expert: str, messages: Sequence[Message], **sampling: object) -> Answer:
-        raise AssertionError("the demo's aggregator asks nobody")
-
-    right, calls, tokens = [], [], []
-    for task in tasks:
-        trace = traces[task.query_id]
-        parts = trace.answers[:k]
-        route = Route(trace.route.experts[:k], trace.route.weights[:k], trace.route.primary, trace.route.scores)
-        final = await combine.aggregate(requests_of([task])[0], parts, route, ask)
-        right.append(grade(task.grader, final.text, task.answer))
-        calls.append(len(parts))
-        tokens.append(sum(part.usage.prompt_tokens + part.usage.completion_tokens for part in parts))
-    return System(name, np.array(right, dtype=float), np.array(calls, dtype=float), np.array(tokens, dtype=float))
 
 
 async def _sampled(pool: ExpertPool, tasks: Sequence[Task], expert: str, samples: int, tick: Tick) -> System:

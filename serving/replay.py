@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,18 +15,21 @@ from router import FixedK, Router
 from serving.evaluation.systems import System
 
 
-async def aggregate_recorded(
-    name: str, queries: pd.DataFrame, routes: Sequence[Route], recorded: Recorded, k: int, aggregator: str
+async def aggregate_first(
+    name: str,
+    rows: Sequence[tuple[Request, Route, Sequence[Answer]]],
+    k: int,
+    aggregator: str,
+    score: Callable[[Request, Answer], float],
 ) -> System:
-    """Aggregate the first k recorded answers of every route.
+    """Aggregate the first k answers of every route, without asking anyone again.
 
     Args:
         name: What to call the system.
-        queries: The questions (`query_id`, `query`).
-        routes: The route of each, best expert first, with at least k experts.
-        recorded: The answers.
-        k: How many experts are asked.
+        rows: Each request, its route with the best expert first, and the answers in the route's order.
+        k: How many experts count.
         aggregator: Kind of the aggregator; one that chooses among the answers.
+        score: Scores a final answer, 0 to 1.
 
     Raises:
         CounterpointError: The aggregator needs an LLM.
@@ -34,17 +37,40 @@ async def aggregate_recorded(
     combine = make_aggregator(aggregator)
 
     async def ask(expert: str, messages: Sequence[Message], **sampling: object) -> Answer:
-        raise CounterpointError(f"the aggregator {aggregator!r} asks an LLM, so recorded answers cannot replay it")
+        raise CounterpointError(f"the aggregator {aggregator!r} asks an LLM, so given answers cannot replay it")
 
     right, calls, tokens = [], [], []
-    for query_id, query, route in zip(queries["query_id"], queries["query"], routes, strict=True):
+    for request, route, answers in rows:
         cut = Route(route.experts[:k], route.weights[:k], route.primary, route.scores)
-        answers = [recorded.answer(query_id, expert) for expert in cut.experts]
-        final = await combine.aggregate(Request(query_id, (Message("user", query),)), answers, cut, ask)
-        right.append(recorded.score(query_id, final.expert) if final.text and final.error is None else 0.0)
-        calls.append(len(answers))
-        tokens.append(sum(answer.usage.prompt_tokens + answer.usage.completion_tokens for answer in answers))
-    return System(name, np.array(right), np.array(calls, dtype=float), np.array(tokens, dtype=float))
+        parts = answers[:k]
+        final = await combine.aggregate(request, parts, cut, ask)
+        right.append(score(request, final) if final.text and final.error is None else 0.0)
+        calls.append(len(parts))
+        tokens.append(sum(part.usage.prompt_tokens + part.usage.completion_tokens for part in parts))
+    return System(name, np.array(right, dtype=float), np.array(calls, dtype=float), np.array(tokens, dtype=float))
+
+
+async def aggregate_recorded(
+    name: str, queries: pd.DataFrame, routes: Sequence[Route], recorded: Recorded, k: int, aggregator: str
+) -> System:
+    """Aggregate the first k recorded answers of every route; the score is that of the expert whose answer is chosen.
+
+    Args:
+        name: What to call the system.
+        queries: The questions (`query_id`, `query`).
+        routes: The route of each, best expert first.
+        recorded: The answers.
+        k: How many experts are asked.
+        aggregator: Kind of the aggregator; one that chooses among the answers.
+
+    Raises:
+        CounterpointError: The aggregator needs an LLM.
+    """
+    rows = [
+        (Request(query_id, (Message("user", query),)), route, [recorded.answer(query_id, expert) for expert in route.experts])
+        for query_id, query, route in zip(queries["query_id"], queries["query"], routes, strict=True)
+    ]
+    return await aggregate_first(name, rows, k, aggregator, lambda request, final: recorded.score(request.id, final.expert))
 
 
 def routes_of(router: Router, queries: pd.DataFrame, experts: Sequence[str], k: int) -> list[Route]:
