@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+CONTEXT = 120
+"""A last turn of fewer characters is routed together with the user's turns before it."""
+
 
 class CounterpointError(Exception):
     """A mistake that a person can mend; its text is one line that says what was wanted and what came."""
@@ -83,6 +86,9 @@ class Request:
         experts: The only experts allowed, or None for all.
         exclude: Experts not allowed.
         aggregator: Kind of aggregator wanted, or None for the mixture's own.
+        budget_usd: Most that the experts' calls may cost together, in US dollars, or None.
+        max_latency_s: Most seconds that a chosen expert may be known to take, or None.
+        objective: Weights of `price`, `size`, `latency` and `age` against quality, instead of the policy's own.
     """
 
     id: str
@@ -92,11 +98,33 @@ class Request:
     experts: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
     aggregator: str | None = None
+    budget_usd: float | None = None
+    max_latency_s: float | None = None
+    objective: Mapping[str, float] | None = None
 
     @property
     def question(self) -> str:
         """What was asked: the text of the last user turn."""
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+    @property
+    def asked(self) -> str:
+        r"""What was asked, in context: short last turns carry the user turns before them.
+
+        Earlier turns of the user are put in front, newest first, until there are `CONTEXT` characters. What experts said is
+        left out: it tells more of them than of the question.
+
+        Example:
+            >>> turns = (Message("user", "Sort a list in Java."), Message("assistant", "..."), Message("user", "And in Python?"))
+            >>> Request("r", turns).asked
+            'Sort a list in Java.\n\nAnd in Python?'
+        """
+        text = ""
+        for turn in reversed([m.content for m in self.messages if m.role == "user"]):
+            if len(text) >= CONTEXT:
+                break
+            text = f"{turn}\n\n{text}" if text else turn
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +210,9 @@ class Route:
         primary: The expert whose answer stands where nothing else decides.
         scores: Predicted probability of a right answer, for every expert of the pool.
         reasons: Why, in words: the nearest questions or the skills that spoke for the choice.
+        reserve: Who is asked next where the answers fail or disagree, in order.
+        agreement: Share of the weight that the leading answer needs, or the reserve is asked.
+        regret: Mean predicted probability that was given up for something else: a price, or an expert that is at hand.
     """
 
     experts: tuple[str, ...]
@@ -189,6 +220,9 @@ class Route:
     primary: str
     scores: Mapping[str, float]
     reasons: tuple[str, ...] = ()
+    reserve: tuple[str, ...] = ()
+    agreement: float = 0.0
+    regret: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

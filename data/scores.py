@@ -17,7 +17,7 @@ import pandas as pd
 from data.records import CounterpointError
 
 REQUIRED = ("query_id", "query", "expert", "score")
-TEXTS = ("query_id", "query", "expert", "split", "category", "answer", "prediction", "response")
+TEXTS = ("query_id", "query", "expert", "split", "category", "keywords", "answer", "prediction", "response")
 AMOUNTS = ("prompt_tokens", "completion_tokens", "cost")
 FORMATS = (".parquet", ".jsonl", ".csv")
 
@@ -190,7 +190,7 @@ def pivot(table: pd.DataFrame, experts: Sequence[str] | None = None) -> tuple[pd
         experts: Columns wanted, or None for all.
 
     Returns:
-        The queries (`query_id`, `query` and, where given, `category` and `split`), in file order, and their scores, shape
+        The queries (`query_id`, `query` and, where given, `category`, `split` and `keywords`), in file order, and their scores, shape
         (n_queries, n_experts), NaN where a cell is missing.
 
     Raises:
@@ -199,7 +199,7 @@ def pivot(table: pd.DataFrame, experts: Sequence[str] | None = None) -> tuple[pd
     names = list(experts) if experts is not None else experts_of(table)
     if absent := [name for name in names if name not in set(table["expert"])]:
         raise ScoreTableError(f"the score table has no expert {absent[0]!r}; it has {', '.join(experts_of(table))}")
-    keep = [name for name in ("query_id", "query", "category", "split") if name in table.columns]
+    keep = [name for name in ("query_id", "query", "category", "split", "keywords") if name in table.columns]
     queries = table.drop_duplicates("query_id")[keep].reset_index(drop=True)
     wide = table.pivot(index="query_id", columns="expert", values="score").reindex(index=queries["query_id"], columns=names)
     return queries, wide.to_numpy(dtype=float)

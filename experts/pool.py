@@ -107,6 +107,12 @@ class ExpertPool:
     def __iter__(self) -> Iterator[str]:
         return iter(self.specs)
 
+    @property
+    def resident(self) -> frozenset[str]:
+        """The experts that can answer without loading anything."""
+        loaded = {place.loaded for place in self._places} | self._resident.keys()
+        return frozenset(name for name, spec in self.specs.items() if spec.engine_key in loaded)
+
     async def __aenter__(self) -> ExpertPool:
         await self.start()
         return self

@@ -2,13 +2,42 @@
 
 from pathlib import Path
 
-from router.base import EmbeddingRouter, Router, RouterError, read_artefact
+from router.artefact import RouterError, read_artefact
+from router.base import BaseRouter, EmbeddingRouter, Router
+from router.baselines import BestSingleRouter, CategoryOracleRouter, OracleRouter, RandomRouter
+from router.category import CategoryRouter
+from router.cluster import ClusterRouter
+from router.description import DescriptionRouter
 from router.knn import KNNRouter
 from router.linear import LinearRouter
+from router.mf import MFRouter
+from router.mlp import MLPRouter
 from router.policy import FixedK, Mass, Policy
+from router.skill import SkillRouter
+from router.stack import StackRouter
 
-KINDS: dict[str, type[EmbeddingRouter]] = {"knn": KNNRouter, "linear": LinearRouter}
+KINDS: dict[str, type[BaseRouter]] = {
+    kind.kind: kind
+    for kind in (
+        RandomRouter,
+        BestSingleRouter,
+        CategoryOracleRouter,
+        OracleRouter,
+        KNNRouter,
+        LinearRouter,
+        MLPRouter,
+        ClusterRouter,
+        MFRouter,
+        SkillRouter,
+        CategoryRouter,
+        DescriptionRouter,
+        StackRouter,
+    )
+}
 """Every kind of router, by the name that configs and artefacts use."""
+
+DEFAULT_KIND = StackRouter.kind
+"""The kind that is fitted where none is named."""
 
 
 def load_router(folder: Path) -> Router:
@@ -23,4 +52,16 @@ def load_router(folder: Path) -> Router:
     return KINDS[head["kind"]].restore(head, arrays)
 
 
-__all__ = ["KINDS", "EmbeddingRouter", "FixedK", "KNNRouter", "LinearRouter", "Mass", "Policy", "Router", "RouterError", "load_router"]
+__all__ = [
+    "KINDS",
+    "BaseRouter",
+    "EmbeddingRouter",
+    "FixedK",
+    "KNNRouter",
+    "LinearRouter",
+    "Mass",
+    "Policy",
+    "Router",
+    "RouterError",
+    "load_router",
+]

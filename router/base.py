@@ -1,9 +1,8 @@
-"""What a router is: texts in, one probability per expert out; and how a fitted one is kept on disk."""
+"""What a router is: texts in, one probability per expert out."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +11,11 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 import pandas as pd
 
-from data.encoders import MINILM, Encoder, get_encoder
-from data.records import CounterpointError
+from data.encoders import DEFAULT
+from data.encoders.features import Features, Tick
 from data.scores import check_scores, experts_of, pivot
-
-FORMAT_VERSION = 1
-
-
-class RouterError(CounterpointError):
-    """A router that cannot be fitted, saved or loaded."""
+from router.artefact import Parts, RouterError, write_artefact
+from router.calibration import Calibration
 
 
 class Router(Protocol):
@@ -32,8 +27,8 @@ class Router(Protocol):
     kind: ClassVar[str]
     experts_: list[str]
 
-    def fit(self, table: pd.DataFrame) -> Self:
-        """Learn from a score table."""
+    def fit(self, table: pd.DataFrame, tick: Tick | None = None) -> Self:
+        """Learn from a score table; `tick` is told of texts read and their total."""
         ...
 
     def scores(self, texts: Sequence[str]) -> np.ndarray:
@@ -44,55 +39,39 @@ class Router(Protocol):
         """Say in a few lines what speaks for the scores of a text."""
         ...
 
+    def state(self) -> Parts:
+        """What an artefact holds: what goes into JSON, and the arrays."""
+        ...
+
     def save(self, folder: Path) -> None:
         """Write an artefact: JSON and safetensors, nothing that runs."""
         ...
 
 
-class EmbeddingRouter(ABC):
-    """What routers on text embeddings share: encoding, one row at a time, and the artefact.
+class BaseRouter(ABC):
+    """What all routers share: settings, the fitted check, and the artefact.
 
-    Args:
-        encoder: Name of the text encoder.
+    A constructor only stores its arguments, under their names; what is fitted ends in `_`.
     """
 
     kind: ClassVar[str]
+    learns: ClassVar[bool] = True
+    """Whether it learns from questions what it can say of questions that it has not seen; baselines don't."""
 
-    def __init__(self, *, encoder: str = MINILM) -> None:
-        self.encoder = encoder
-        self._encode: Encoder | None = None
+    experts_: list[str]
 
-    def fit(self, table: pd.DataFrame) -> Self:
-        """Learn from a score table.
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        known = inspect.signature(type(self).__init__).parameters.values()
+        return {entry.name: getattr(self, entry.name) for entry in known if entry.kind is entry.KEYWORD_ONLY}
 
-        Args:
-            table: A score table; a query may lack rows of some experts.
+    @abstractmethod
+    def fit(self, table: pd.DataFrame, tick: Tick | None = None) -> Self:
+        """Learn from a score table; `tick` is told of texts read and their total."""
 
-        Raises:
-            ScoreTableError: The table is not one.
-            RouterError: A setting is out of its range.
-        """
-        table = check_scores(table)
-        queries, scores = pivot(table)
-        self._fit(self._vectors(list(queries["query"])), scores, queries)
-        self.experts_ = experts_of(table)
-        return self
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "experts_"):
-            raise RouterError(f"the {self.kind} router is not fitted: call fit, or load an artefact")
-
-    def _vectors(self, texts: Sequence[str]) -> np.ndarray:
-        if self._encode is None:
-            self._encode = get_encoder(self.encoder)
-        return self._encode(texts)
-
+    @abstractmethod
     def scores(self, texts: Sequence[str]) -> np.ndarray:
         """Predict the probability of a right answer, shape (n_texts, n_experts)."""
-        self._check_fitted()
-        # row by row: a matrix product rounds by its shape, and a route must not depend on who shares the batch
-        rows = [self._score(vector) for vector in self._vectors(texts)]
-        return np.stack(rows) if rows else np.zeros((0, len(self.experts_)))
 
     def reasons(self, text: str) -> tuple[str, ...]:
         """Say nothing beyond the scores."""
@@ -100,18 +79,21 @@ class EmbeddingRouter(ABC):
         return ()
 
     @abstractmethod
-    def _fit(self, vectors: np.ndarray, scores: np.ndarray, queries: pd.DataFrame) -> None: ...
-
-    @abstractmethod
-    def _score(self, vector: np.ndarray) -> np.ndarray: ...
-
-    @abstractmethod
-    def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def _state(self) -> Parts:
         """The fitted state: what goes into JSON, and the arrays."""
-        ...
 
     @abstractmethod
     def _restore(self, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None: ...
+
+    def state(self) -> Parts:
+        """What an artefact holds.
+
+        Raises:
+            RouterError: The router is not fitted.
+        """
+        self._check_fitted()
+        meta, arrays = self._state()
+        return {"kind": self.kind, "experts": self.experts_, "settings": self.settings(), "state": meta}, arrays
 
     def save(self, folder: Path) -> None:
         """Write `router.json` and `weights.safetensors`.
@@ -119,61 +101,127 @@ class EmbeddingRouter(ABC):
         Raises:
             RouterError: The router is not fitted, or the folder cannot be written.
         """
-        from safetensors.numpy import save
-
-        self._check_fitted()
-        meta, arrays = self._state()
-        weights = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-        head = {
-            "version": FORMAT_VERSION,
-            "kind": self.kind,
-            "encoder": self.encoder,
-            "experts": self.experts_,
-            "state": meta,
-        }
-        head["sha256"] = _checksum(head, weights)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "weights.safetensors").write_bytes(weights)
-            (folder / "router.json").write_text(json.dumps(head, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise RouterError(f"cannot write the router to {folder}: {error.strerror or error}") from error
+        write_artefact(folder, self.state())
 
     @classmethod
     def restore(cls, head: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
         """Make a fitted router of an artefact's parts."""
-        router = cls(encoder=head["encoder"])
+        router = cls(**head["settings"])
         router.experts_ = list(head["experts"])
         router._restore(head["state"], arrays)
         return router
 
-
-def _checksum(head: dict[str, Any], weights: bytes) -> str:
-    """The checksum of both files, as far as they can be damaged without notice."""
-    rest = {name: value for name, value in head.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode() + weights).hexdigest()
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "experts_"):
+            raise RouterError(f"the {self.kind} router is not fitted: call fit, or load an artefact")
 
 
-def read_artefact(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read and check the parts of a router's artefact.
+class EmbeddingRouter(BaseRouter):
+    """What routers on text features share: encoding, scoring one row at a time, calibration.
 
-    Raises:
-        RouterError: It is absent, damaged, or of a version that this program does not read.
+    Args:
+        encoder: Names of text encoders, joined by `+`.
     """
-    from safetensors.numpy import load
 
-    try:
-        head = json.loads((folder / "router.json").read_text(encoding="utf-8"))
-        weights = (folder / "weights.safetensors").read_bytes()
-    except OSError as error:
-        name = Path(error.filename or "").name
-        raise RouterError(f"no router in {folder}: {name} cannot be read; make one by `counterpoint router fit`") from error
-    except ValueError as error:
-        raise RouterError(f"{folder / 'router.json'} is no JSON: {error}") from error
-    if not isinstance(head, dict):
-        raise RouterError(f"{folder / 'router.json'} is damaged: wanted an object, not {type(head).__name__}")
-    if head.get("version") != FORMAT_VERSION:
-        raise RouterError(f"the router in {folder} has version {head.get('version')}, this program reads {FORMAT_VERSION}")
-    if _checksum(head, weights) != head.get("sha256"):
-        raise RouterError(f"the router in {folder} is damaged: its checksum is not the one in router.json")
-    return head, load(weights)
+    def __init__(self, *, encoder: str = DEFAULT) -> None:
+        self.encoder = encoder
+
+    def fit(self, table: pd.DataFrame, tick: Tick | None = None) -> Self:
+        """Learn from a score table.
+
+        Args:
+            table: A score table; a query may lack rows of some experts.
+            tick: Told of texts read and their total.
+
+        Raises:
+            ScoreTableError: The table is not one.
+            RouterError: A setting is out of its range, or the table lacks a column that this kind needs.
+        """
+        table = check_scores(table)
+        queries, scores = pivot(table)
+        texts = list(queries["query"])
+        features = Features(self.encoder).fit(texts)
+        vectors = features(texts, tick)
+        self._prepare(features, experts_of(table))
+        self._fit(vectors, scores, queries)
+        self.calibration_ = self._calibrate(vectors, scores, queries)
+        self._features = features
+        self.experts_ = experts_of(table)
+        return self
+
+    def _prepare(self, features: Features, experts: Sequence[str]) -> None:
+        """Do what has to be done once, and needs more than the numbers, before fitting."""
+
+    def _adopt(self, other: Self, known: np.ndarray) -> None:
+        """Take over what another router of the same settings prepared, for some of its experts only."""
+
+    def _calibrate(self, vectors: np.ndarray, scores: np.ndarray, queries: pd.DataFrame) -> Calibration:
+        from router.crossfit import out_of_fold
+
+        rows, predicted = out_of_fold(self, vectors, scores, queries)
+        return Calibration.fit(predicted, scores[rows])
+
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Encode texts as this router sees them, shape (n, dim)."""
+        self._check_fitted()
+        return self._features(texts)
+
+    def scores(self, texts: Sequence[str]) -> np.ndarray:
+        """Predict the probability of a right answer, shape (n_texts, n_experts)."""
+        self._check_fitted()
+        # row by row: a matrix product rounds by its shape, and a route must not depend on who shares the batch
+        rows = [self.calibration_(self._score(vector)) for text in texts for vector in self._features([text])]
+        return np.stack(rows) if rows else np.zeros((0, len(self.experts_)))
+
+    def reasons(self, text: str) -> tuple[str, ...]:
+        """Say in a few lines what speaks for the scores of a text."""
+        return self._reasons(self.vectors([text])[0], self.experts_)
+
+    def _reasons(self, vector: np.ndarray, experts: Sequence[str]) -> tuple[str, ...]:
+        return ()
+
+    @abstractmethod
+    def _fit(self, vectors: np.ndarray, scores: np.ndarray, queries: pd.DataFrame) -> None:
+        """Learn from features, shape (n, dim), and scores, shape (n, n_experts), NaN where a cell is missing."""
+
+    @abstractmethod
+    def _score(self, vector: np.ndarray) -> np.ndarray:
+        """Predict from one vector, shape (n_experts,), about the probability of a right answer."""
+
+    def state(self) -> Parts:
+        """What an artefact holds, the encoder's fitted parts among it."""
+        head, arrays = super().state()
+        features, own = self._features.state()
+        head["features"], head["calibration"] = features, [self.calibration_.slope, self.calibration_.offset]
+        return head, arrays | {f"features.{name}": array for name, array in own.items()}
+
+    @classmethod
+    def restore(cls, head: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
+        """Make a fitted router of an artefact's parts."""
+        router = super().restore(head, arrays)
+        own = {name.removeprefix("features."): array for name, array in arrays.items() if name.startswith("features.")}
+        router._features = Features(router.encoder).restore(head["features"], own)
+        router.calibration_ = Calibration(*head["calibration"])
+        return router
+
+
+def centred(scores: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split scores into how hard a question is and how good each expert is on it beside the others.
+
+    Args:
+        scores: Shape (n, n_experts), NaN where a cell is missing.
+        means: Each expert's own mean, shape (n_experts,).
+
+    Returns:
+        Each question's ease, shape (n, 1): what it lifts all experts above their means; and what is left of each cell, same
+        shape as the scores, NaN where they are.
+
+    Example:
+        >>> ease, rest = centred(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([0.5, 0.0]))
+        >>> ease.ravel().tolist(), rest.tolist()
+        ([0.25, -0.25], [[0.25, -0.25], [-0.25, 0.25]])
+    """
+    rest = scores - means
+    known = ~np.isnan(rest)
+    ease = np.where(known, rest, 0).sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    return ease, rest - ease

@@ -18,9 +18,9 @@ import pandas as pd
 
 from data.records import CounterpointError
 from router import load_router
-from router.base import EmbeddingRouter
+from router.base import BaseRouter
 
-Make = Callable[[], EmbeddingRouter]
+Make = Callable[[], BaseRouter]
 """Makes a router that is not fitted."""
 
 EXPERTS = ("words", "sums", "both")
@@ -28,8 +28,16 @@ TEXTS = ("What is six plus one?", "Which word means glad?", "What is six plus on
 _SCORES = {
     "What is two plus three?": (0.0, 1.0, 1.0),
     "Add four and nine.": (0.25, 1.0, 0.5),
-    "How do you spell cat?": (1.0, 0.0, 1.0),
+    "What is seven plus eight?": (0.0, 1.0, 0.0),
+    "Add one and six.": (0.0, 1.0, 1.0),
+    "What is nine plus ten?": (0.0, 0.75, 0.5),
+    "Add three and five.": (0.0, 1.0, 0.0),
+    "Spell the animal cat": (1.0, 0.0, 1.0),
     "Which word rhymes with house?": (1.0, 0.0, 0.75),
+    "Spell the animal dog": (1.0, 0.0, 0.0),
+    "Which word rhymes with tree?": (1.0, 0.25, 1.0),
+    "Spell the animal horse": (1.0, 0.0, 0.0),
+    "Which word means quick?": (0.5, 0.0, 1.0),
 }
 
 
@@ -37,7 +45,7 @@ def table() -> pd.DataFrame:
     """Make a small score table."""
     return pd.DataFrame(
         [
-            {"query_id": str(at), "query": query, "expert": expert, "score": score}
+            {"query_id": str(at), "query": query, "category": "sums" if at < 6 else "words", "expert": expert, "score": score}
             for at, (query, scores) in enumerate(_SCORES.items())
             for expert, score in zip(EXPERTS, scores, strict=True)
         ]
@@ -74,6 +82,8 @@ def check_experts_keep_the_order_of_the_table(make: Make, folder: Path) -> None:
     for rows, wanted in ((table(), EXPERTS), (turned, EXPERTS[::-1])):
         got = tuple(make().fit(rows).experts_)
         assert got == wanted, f"the experts are {got}, in the table {wanted}"
+    if not make().learns:
+        return
     sums = make().fit(table()).scores(["What is eight plus five?"])[0]
     assert sums[1] > sums[0], "an expert that was right on sums scores below one that was wrong on them"
 
@@ -193,7 +203,7 @@ def _damages(whole: Path, damaged: Path) -> Iterator[str]:
         "a list for router.json": (weights, "[]"),
         "an expert less": (weights, json.dumps(head | {"experts": head["experts"][:-1]})),
         "two experts changed round": (weights, json.dumps(head | {"experts": head["experts"][::-1]})),
-        "an unknown kind": (weights, json.dumps(head | {"kind": "oracle"})),
+        "an unknown kind": (weights, json.dumps(head | {"kind": "astrology"})),
     }
     for key in head:
         copies[f"no {key}"] = (weights, json.dumps({name: value for name, value in head.items() if name != key}))

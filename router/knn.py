@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from data.encoders import MINILM
-from router.base import EmbeddingRouter, RouterError
+from data.encoders import DEFAULT
+from data.encoders.features import Features
+from router.artefact import RouterError
+from router.base import EmbeddingRouter
 
 
 class KNNRouter(EmbeddingRouter):
@@ -16,12 +19,15 @@ class KNNRouter(EmbeddingRouter):
 
     Args:
         k: Neighbours that count.
-        temperature: Width of the kernel `exp((cosine - 1) / temperature)`.
+        temperature: Width of the kernel `exp((similarity - nearest) / temperature)`.
         prior: Weight of the overall mean, in neighbours.
-        encoder: Name of the text encoder.
+        most: Training questions that are kept at most, drawn by the seed 0; more would be slower, and hardly better.
+        texts: Whether the artefact holds the training questions' texts, by which it explains its routes.
+        encoder: Names of text encoders, joined by `+`; the first one tells what is near.
 
     Source:
-        Hu et al. 2024, RouterBench, arXiv:2403.12031 (the kNN router); the kernel and the shrinkage are ours.
+        Hu et al. 2024, RouterBench, arXiv:2403.12031 (the kNN router); Li et al. 2025, C3PO, arXiv:2504.07964 (weighing by the
+        success of neighbours); the shrinkage is ours.
 
     Example:
         >>> row = {"query_id": "1", "query": "two plus two", "expert": "a", "score": 1.0}
@@ -30,56 +36,83 @@ class KNNRouter(EmbeddingRouter):
         [[1.0]]
     """
 
-    kind: ClassVar[str] = "knn"
+    kind = "knn"
 
-    def __init__(self, *, k: int = 20, temperature: float = 0.1, prior: float = 0.5, encoder: str = MINILM) -> None:
+    def __init__(
+        self,
+        *,
+        k: int = 150,
+        temperature: float = 0.1,
+        prior: float = 5.0,
+        most: int = 20_000,
+        texts: bool = True,
+        encoder: str = DEFAULT,
+    ) -> None:
         super().__init__(encoder=encoder)
         self.k = k
         self.temperature = temperature
         self.prior = prior
+        self.most = most
+        self.texts = texts
+
+    def _prepare(self, features: Features, experts: Sequence[str]) -> None:
+        self.dim_ = features.first([""]).shape[1]
+
+    def _adopt(self, other: KNNRouter, known: np.ndarray) -> None:
+        self.dim_ = other.dim_
 
     def _fit(self, vectors: np.ndarray, scores: np.ndarray, queries: pd.DataFrame) -> None:
-        if self.k < 1 or self.temperature <= 0 or self.prior < 0:
-            settings = f"k={self.k}, temperature={self.temperature}, prior={self.prior}"
-            raise RouterError(f"the knn router wants k of at least 1, a temperature above 0 and a prior of at least 0, not {settings}")
-        self.vectors_ = vectors.astype(np.float16)  # half the artefact; what is fitted is what is saved
-        self.quality_ = scores.astype(np.float32)
+        if self.k < 1 or self.temperature <= 0 or self.prior < 0 or self.most < 1:
+            settings = f"k={self.k}, temperature={self.temperature}, prior={self.prior}, most={self.most}"
+            raise RouterError(f"the knn router wants k and most of at least 1, a temperature above 0 and a prior from 0, not {settings}")
         self.mean_ = np.nanmean(scores, axis=0)
-        self.queries_ = list(queries["query"])
-        self.categories_ = list(queries["category"].fillna("")) if "category" in queries else [""] * len(queries)
-        self._search = self.vectors_.astype(np.float32)
+        if len(vectors) > self.most:
+            kept = np.sort(np.random.default_rng(0).permutation(len(vectors))[: self.most])
+            vectors, scores, queries = vectors[kept], scores[kept], queries.iloc[kept]
+        meant = vectors[:, : self.dim_]
+        self.scale_ = (np.maximum(np.abs(meant).max(axis=1), 1e-12) / 127).astype(np.float32)
+        self.vectors_ = np.rint(meant / self.scale_[:, None]).astype(np.int8)  # a quarter of the artefact; what is fitted is what is saved
+        self.quality_ = scores.astype(np.float32)
+        self.queries_ = list(queries["query"]) if self.texts else []
+        self._unpack()
+
+    def _unpack(self) -> None:
+        self._search = self.vectors_ * self.scale_[:, None]
+        self._known = ~np.isnan(self.quality_)
+        self._right = np.nan_to_num(self.quality_)
 
     def _nearest(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        similarity = self._search @ vector
-        nearest = np.argsort(-similarity, kind="stable")[: self.k]  # stable: ties keep file order
+        similarity = self._search @ vector[: self.dim_]
+        k = min(self.k, len(similarity))
+        edge = np.partition(similarity, -k)[-k]
+        close = np.flatnonzero(similarity >= edge)  # in file order, so that the stable sort keeps it among equals
+        nearest = close[np.argsort(-similarity[close], kind="stable")][:k]
         return nearest, similarity[nearest]
 
     def _score(self, vector: np.ndarray) -> np.ndarray:
         nearest, similarity = self._nearest(vector)
-        weight = np.exp((similarity - similarity[0]) / self.temperature)[:, None]
-        quality = self.quality_[nearest]
-        known = ~np.isnan(quality)
-        right = (weight * np.where(known, quality, 0)).sum(axis=0) + self.prior * self.mean_
-        total = (weight * known).sum(axis=0) + self.prior
+        weight = np.exp((similarity - similarity[0]) / self.temperature)
+        right = weight @ self._right[nearest] + self.prior * self.mean_
+        total = weight @ self._known[nearest] + self.prior
         return np.asarray(np.where(total > 0, right / np.maximum(total, 1e-12), self.mean_))
 
-    def reasons(self, text: str) -> tuple[str, ...]:
+    def _reasons(self, vector: np.ndarray, experts: Sequence[str]) -> tuple[str, ...]:
         """Name the three nearest training questions and who was right on them."""
-        self._check_fitted()
-        nearest, similarity = self._nearest(self._vectors([text])[0])
+        nearest, similarity = self._nearest(vector)
         lines = []
-        for row, close in list(zip(nearest, similarity, strict=True))[:3]:
-            right = [name for name, score in zip(self.experts_, self.quality_[row], strict=True) if score >= 0.5]
-            lines.append(f"{close:.2f} {self.queries_[row]!r}: right were {', '.join(right) or 'none'}")
+        for row, close in list(zip(nearest, similarity, strict=True))[:3] if self.queries_ else []:
+            right = [name for name, score in zip(experts, self.quality_[row], strict=True) if score >= 0.5]
+            text = self.queries_[row]
+            lines.append(f"{close:.2f} {text[:200] + '…' if len(text) > 200 else text!r}: right were {', '.join(right) or 'none'}")
         return tuple(lines)
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        settings = {"k": self.k, "temperature": self.temperature, "prior": self.prior}
-        texts = {"queries": self.queries_, "categories": self.categories_}
-        return settings | texts, {"vectors": self.vectors_, "quality": self.quality_, "mean": self.mean_}
+        arrays = {"vectors": self.vectors_, "scale": self.scale_, "quality": self.quality_, "mean": self.mean_}
+        return {"queries": self.queries_, "dim": self.dim_}, arrays
 
     def _restore(self, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        self.k, self.temperature, self.prior = meta["k"], meta["temperature"], meta["prior"]
-        self.queries_, self.categories_ = meta["queries"], meta["categories"]
-        self.vectors_, self.quality_, self.mean_ = arrays["vectors"], arrays["quality"], arrays["mean"]
-        self._search = self.vectors_.astype(np.float32)
+        self.queries_, self.vectors_, self.quality_, self.mean_ = meta["queries"], arrays["vectors"], arrays["quality"], arrays["mean"]
+        # version 1 kept the vectors in 16 bits, without a scale
+        self.scale_ = arrays.get("scale", np.ones(len(self.vectors_), dtype=np.float32))
+        self.dim_ = meta.get("dim", self.vectors_.shape[1])
+        self._unpack()

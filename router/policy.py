@@ -1,23 +1,29 @@
-"""From scores to a route: which experts are asked, and how much each weighs."""
+"""From scores to a route: which experts are asked, and how much each weighs. Every policy looks at one request only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from data.records import Request, Route
-from router.base import RouterError
+from router.artefact import RouterError
+from router.budget import Limits, best_subset
+from router.cards import NOTHING_KNOWN, Situation
+from router.preference import Preference
+from router.skill import recruit
 
 
 class Policy(Protocol):
-    """Chooses experts for one request from that request's scores alone."""
+    """Chooses experts for one request from that request's scores, prices and permissions."""
 
-    def choose(self, request: Request, scores: Mapping[str, float]) -> Route:
+    def choose(self, request: Request, scores: Mapping[str, float], situation: Situation = NOTHING_KNOWN) -> Route:
         """Choose.
 
         Raises:
-            RouterError: No expert may answer.
+            RouterError: No expert may answer, or none fits the budget.
         """
         ...
 
@@ -41,34 +47,95 @@ def candidates(request: Request, scores: Mapping[str, float]) -> list[str]:
     return sorted(allowed, key=lambda name: -scores[name])  # sorted is stable
 
 
-def route_of(chosen: list[str], scores: Mapping[str, float]) -> Route:
+def route_of(chosen: Sequence[str], scores: Mapping[str, float]) -> Route:
     """Make a route of the chosen experts, weighted by their share of the scores."""
     total = sum(scores[name] for name in chosen)
     weights = tuple(scores[name] / total if total > 0 else 1 / len(chosen) for name in chosen)
     return Route(tuple(chosen), weights, chosen[0], dict(scores))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountingPolicy(ABC):
+    """What all policies share: permissions, constant and shared experts, preferences and budgets. They differ in how many.
+
+    Attributes:
+        preference: What counts beside quality.
+        limits: Hard limits, beside those that a request brings.
+    """
+
+    preference: Preference = field(default_factory=Preference)
+    limits: Limits = field(default_factory=Limits)
+
+    def choose(self, request: Request, scores: Mapping[str, float], situation: Situation = NOTHING_KNOWN) -> Route:
+        """Choose among the experts that the request allows, never beyond its budget."""
+        allowed = candidates(request, scores)
+        if constant := next((name for name in allowed if situation.card(name).matches(request.question)), None):
+            return route_of([constant], scores)
+        shared = [name for name in allowed if situation.card(name).role == "shared"]
+        routed = [name for name in allowed if situation.card(name).role == "routed"]
+        if not routed + shared:
+            raise RouterError("the request allows no expert that answers such a question")
+        limits = self.limits.tightened(request.budget_usd, request.max_latency_s)
+        room = limits.after(shared, situation)
+        utility = self.preference.utilities(routed, scores, situation, request.objective)
+        order = sorted(routed, key=lambda name: -utility[name])  # sorted is stable
+        within = [name for name in order if room.holds([name], situation)]
+        if order and not within and not shared:
+            raise RouterError(f"no expert fits {limits}: the request allows {', '.join(allowed)}")
+        k = min(request.k or self.count(within, scores), len(within)) if within else 0
+        chosen = within[:k]
+        if not room.holds(chosen, situation):
+            chosen = best_subset(within, utility, situation, k, room)
+        best = [name for name in sorted(routed, key=lambda name: -scores[name]) if room.holds([name], situation)][: len(chosen)]
+        lost = sum(scores[name] for name in best) - sum(scores[name] for name in chosen)
+        return self.finish(request, chosen, [*chosen, *shared], within, scores, max(0.0, lost / max(len(chosen), 1)))
+
+    @abstractmethod
+    def count(self, order: Sequence[str], scores: Mapping[str, float]) -> int:
+        """How many of the experts, best first, are asked where the request does not say."""
+
+    def finish(
+        self,
+        request: Request,
+        chosen: Sequence[str],
+        experts: Sequence[str],
+        order: Sequence[str],
+        scores: Mapping[str, float],
+        regret: float,
+    ) -> Route:
+        """Make the route of those chosen."""
+        route = route_of(experts, scores)
+        return Route(route.experts, route.weights, route.primary, route.scores, regret=round(regret, 6))
+
+
 @dataclass(frozen=True, slots=True)
-class FixedK:
+class FixedK(CountingPolicy):
     """Ask the k best experts.
 
     Attributes:
         k: How many, where the request does not say.
+        null: Score of an expert that says nothing: of the k best, those below it are not asked, but always the first.
+
+    Source:
+        Zeng et al. 2024, AdaMoE, arXiv:2406.13233 (null experts, inside a model).
 
     Example:
         >>> FixedK(2).choose(Request("r", ()), {"a": 0.2, "b": 0.6, "c": 0.4}).experts
         ('b', 'c')
+        >>> FixedK(2, null=0.5).choose(Request("r", ()), {"a": 0.2, "b": 0.6, "c": 0.4}).experts
+        ('b',)
     """
 
     k: int = 3
+    null: float = 0.0
 
-    def choose(self, request: Request, scores: Mapping[str, float]) -> Route:
-        """Choose the k best of those allowed, fewer where fewer are."""
-        return route_of(candidates(request, scores)[: request.k or self.k], scores)
+    def count(self, order: Sequence[str], scores: Mapping[str, float]) -> int:
+        """Count the k best, without those below the null expert."""
+        return max(1, sum(scores[name] >= self.null for name in order[: self.k]))
 
 
 @dataclass(frozen=True, slots=True)
-class Mass:
+class Mass(CountingPolicy):
     """Ask the fewest experts whose scores, as shares, reach a mass.
 
     Attributes:
@@ -88,13 +155,196 @@ class Mass:
     k_min: int = 1
     k_max: int = 3
 
-    def choose(self, request: Request, scores: Mapping[str, float]) -> Route:
-        """Choose the fewest that reach the mass, or as many as the request asks for."""
-        order = candidates(request, scores)
+    def count(self, order: Sequence[str], scores: Mapping[str, float]) -> int:
+        """Count the fewest that reach the mass."""
         total, reached, k = sum(scores[name] for name in order), 0.0, 0
         for name in order:
             reached, k = reached + scores[name], k + 1
             if total <= 0 or reached >= self.mass * total:
                 break
-        k = request.k or min(max(k, self.k_min), self.k_max)
-        return route_of(order[:k], scores)
+        return min(max(k, self.k_min), self.k_max)
+
+
+@dataclass(frozen=True, slots=True)
+class EntropyGate(CountingPolicy):
+    """Ask one expert where the scores point at one, and several where they don't.
+
+    Attributes:
+        gate: Entropy of the scores' shares, from 0 (one expert has all) to 1 (all are equal), above which k are asked.
+        k: How many then.
+        sharpness: Power of the scores before they become shares; calibrated scores of similar experts differ little.
+        q: Order of the Tsallis entropy; 1 is Shannon's.
+
+    Source:
+        Li et al. 2025, DynMoLE, arXiv:2504.00661 (a gate by Tsallis entropy, inside a model).
+
+    Example:
+        >>> EntropyGate(0.5, k=2).choose(Request("r", ()), {"a": 0.9, "b": 0.1}).experts
+        ('a',)
+        >>> EntropyGate(0.5, k=2).choose(Request("r", ()), {"a": 0.5, "b": 0.4}).experts
+        ('a', 'b')
+    """
+
+    gate: float = 0.9
+    k: int = 3
+    sharpness: float = 4.0
+    q: float = 1.0
+
+    def count(self, order: Sequence[str], scores: Mapping[str, float]) -> int:
+        """Count one or k, by the entropy."""
+        return self.k if entropy([scores[name] ** self.sharpness for name in order], self.q) > self.gate else 1
+
+
+def entropy(amounts: Sequence[float], q: float = 1.0) -> float:
+    """Tsallis entropy of amounts as shares, as a part of the most that it could be.
+
+    Example:
+        >>> entropy([1.0, 1.0]), entropy([1.0, 0.0]), round(entropy([3.0, 1.0], q=2.0), 2)
+        (1.0, 0.0, 0.75)
+    """
+    total = sum(amounts)
+    if len(amounts) < 2:
+        return 0.0
+    if total <= 0:
+        return 1.0
+    shares = [amount / total for amount in amounts if amount > 0]
+    if q == 1:
+        return max(0.0, -sum(share * math.log(share) for share in shares) / math.log(len(amounts)))
+    return float((1 - sum(share**q for share in shares)) / (1 - len(amounts) ** (1 - q)))
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade(CountingPolicy):
+    """Ask the cheapest expert that is good enough, and the next ones only where its answer does not stand.
+
+    Experts are tried from the cheapest on, by price, then by size. The reserve is asked where the first fail, or where less than
+    `agreement` of the weight stands behind the leading answer of the first.
+
+    Attributes:
+        floor: Predicted probability that is good enough; where nobody reaches it, the best one is asked.
+        first: How many are asked at once; from two on they can disagree.
+        agreement: Share of the weight that the leading answer needs.
+        k_max: Most experts, the reserve among them.
+
+    Source:
+        Chen et al. 2023, FrugalGPT, arXiv:2305.05176 (the cascade); agreement as the sign of confidence: Yue et al. 2023,
+        arXiv:2310.03094.
+
+    Example:
+        >>> from router.cards import Card
+        >>> cheap_first = Situation({"a": Card(usd=1.0), "b": Card(usd=0.1)})
+        >>> route = Cascade(0.5).choose(Request("r", ()), {"a": 0.9, "b": 0.6}, cheap_first)
+        >>> route.experts, route.reserve
+        (('b',), ('a',))
+    """
+
+    floor: float = 0.5
+    first: int = 1
+    agreement: float = 0.6
+    k_max: int = 3
+
+    def choose(self, request: Request, scores: Mapping[str, float], situation: Situation = NOTHING_KNOWN) -> Route:
+        """Choose the cheapest that are good enough, and who follows."""
+        everyone = FixedK(len(scores), preference=self.preference).choose(_without_k(request), scores, situation)
+        limits = self.limits.tightened(request.budget_usd, request.max_latency_s)
+        routed = [name for name in everyone.experts if situation.card(name).role == "routed"]
+        if not routed:
+            return everyone  # a constant expert, or none but shared ones
+        shared = [name for name in everyone.experts if situation.card(name).role == "shared"]
+        room = limits.after(shared, situation)
+        price = {name: (situation.card(name).usd, situation.card(name).size_b) for name in routed}
+        enough = sorted((name for name in routed if scores[name] >= self.floor), key=lambda name: price[name])
+        tried = (enough or routed[:1]) + [name for name in routed if name not in (enough or routed[:1])]
+        first = tried[: min(self.first, request.k or self.k_max)]
+        rest = [name for name in routed if name not in first]
+        reserve: list[str] = []
+        for name in rest:  # all that may be asked must fit together, since all of it may be spent
+            if len(first) + len(reserve) < (request.k or self.k_max) and room.holds([*first, *reserve, name], situation):
+                reserve.append(name)
+        if not room.holds(first, situation):
+            first = best_subset(routed, scores, situation, len(first), room)
+            reserve = []
+        route = route_of([*first, *shared], scores)
+        return Route(route.experts, route.weights, route.primary, route.scores, (), tuple(reserve), self.agreement)
+
+    def count(self, order: Sequence[str], scores: Mapping[str, float]) -> int:
+        """Count those asked at once."""
+        return self.first
+
+
+@dataclass(frozen=True, slots=True)
+class SelfSample(CountingPolicy):
+    """Ask the best expert k times: its samples are put together like the answers of several.
+
+    Attributes:
+        k: Samples.
+
+    Source:
+        Li et al. 2025, Rethinking Mixture-of-Agents, arXiv:2502.00674 (Self-MoA).
+
+    Example:
+        >>> SelfSample(3).choose(Request("r", ()), {"a": 0.2, "b": 0.6}).experts
+        ('b', 'b', 'b')
+    """
+
+    k: int = 3
+
+    def count(self, order: Sequence[str], scores: Mapping[str, float]) -> int:
+        """Count one expert."""
+        return 1
+
+    def choose(self, request: Request, scores: Mapping[str, float], situation: Situation = NOTHING_KNOWN) -> Route:
+        """Choose the best one, as often as the budget allows."""
+        one = super(SelfSample, self).choose(_without_k(request, 1), scores, situation)
+        limits = self.limits.tightened(request.budget_usd, request.max_latency_s)
+        times = request.k or self.k
+        while times > 1 and not limits.holds([one.primary] * times + list(one.experts[1:]), situation):
+            times -= 1
+        route = route_of([one.primary] * times + list(one.experts[1:]), scores)
+        return Route(route.experts, route.weights, route.primary, route.scores, regret=one.regret)
+
+
+@dataclass(frozen=True, slots=True)
+class Recruit(CountingPolicy):
+    """Draw k experts by their scores, with replacement; the same question always draws the same.
+
+    Attributes:
+        k: Draws; an expert that is drawn twice gives two samples.
+        seed: Seed of the draws.
+
+    Source:
+        Chen et al. 2025, Symbolic Mixture-of-Experts, arXiv:2503.05641.
+
+    Example:
+        >>> Recruit(2).choose(Request("r", ()), {"a": 0.0, "b": 0.6}).experts
+        ('b', 'b')
+    """
+
+    k: int = 3
+    seed: int = 0
+
+    def count(self, order: Sequence[str], scores: Mapping[str, float]) -> int:
+        """Count all that are there: the draw is among them."""
+        return len(order)
+
+    def choose(self, request: Request, scores: Mapping[str, float], situation: Situation = NOTHING_KNOWN) -> Route:
+        """Draw among those that the request allows, as often as the budget allows."""
+        everyone = FixedK(len(scores), preference=self.preference).choose(_without_k(request), scores, situation)
+        shared = [name for name in everyone.experts if situation.card(name).role == "shared"]
+        routed = {name: scores[name] for name in everyone.experts if name not in shared}
+        room = self.limits.tightened(request.budget_usd, request.max_latency_s).after(shared, situation)
+        fits = {name: score for name, score in routed.items() if room.holds([name], situation)}
+        if routed and not fits:
+            raise RouterError(f"no expert fits {room}: the request allows {', '.join(routed)}")
+        drawn = recruit(request.asked, fits, request.k or self.k, self.seed) if fits else []
+        while len(drawn) > 1 and not room.holds(drawn, situation):
+            drawn.pop()
+        drawn.sort(key=lambda name: -scores[name])
+        return route_of([*drawn, *shared], scores)
+
+
+def _without_k(request: Request, k: int | None = None) -> Request:
+    """A request that leaves number and budget to the policy."""
+    from dataclasses import replace
+
+    return replace(request, k=k) if k else replace(request, k=None, budget_usd=None, max_latency_s=None)

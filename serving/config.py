@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +15,10 @@ from aggregator import KINDS as AGGREGATORS
 from data.records import CounterpointError
 from experts import ENGINES, ExpertSpec
 from experts.hardware import gpu_count, local_engine
-from router import FixedK, Mass, Policy
+from router.budget import Limits
+from router.cards import Card
+from router.policy import Cascade, CountingPolicy, EntropyGate, FixedK, Mass, Recruit, SelfSample
+from router.preference import Preference
 
 ASSETS = Path(__file__).parent / "assets"
 """What `package:` paths start from: the demo's adapters, router, scores and mixture."""
@@ -49,6 +54,16 @@ class ExpertConfig(_Config):
     """Kind of engine; `auto` is vLLM where it is installed, else transformers."""
     description: str = ""
     """What it is good at, in a few words."""
+    role: Literal["routed", "shared", "constant"] = "routed"
+    """`routed` competes by its score, `shared` is asked for everything, `constant` answers alone what `match` describes."""
+    match: list[str] = []
+    """Regular expressions of whole questions that a constant expert answers, such as greetings."""
+    size_b: NonNegativeFloat = 0.0
+    """Parameters in billions, for objectives and budgets."""
+    latency_s: NonNegativeFloat = 0.0
+    """Seconds that its answers are known to take, for objectives and budgets."""
+    released: date | None = None
+    """Day of its release, for objectives."""
     licence: str = ""
     """Licence of the weights."""
     revision: str | None = None
@@ -86,23 +101,78 @@ class ExpertConfig(_Config):
             raise ValueError("wanted either model, or base with adapter")
         if (self.base is None) != (self.adapter is None):
             raise ValueError("base and adapter come together: base names the expert whose model the adapter sits on")
+        if (self.role == "constant") != bool(self.match):
+            raise ValueError("a constant expert and its match come together: match says which questions it answers")
+        for pattern in self.match:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"match: {pattern!r} is no regular expression: {error}") from error
         if self.engine != "auto" and self.engine not in ENGINES:
             raise ValueError(f"no engine is called {self.engine!r}; there are auto, {', '.join(ENGINES)}")
         return self
 
 
-class PolicyConfig(_Config):
-    """How many experts a request gets."""
+class LimitsConfig(_Config):
+    """Hard budgets of one request."""
 
-    kind: Literal["top-k", "mass"] = "top-k"
+    usd: PositiveFloat | None = None
+    """US dollars, all its experts together, at the most that their calls can cost."""
+    latency_s: PositiveFloat | None = None
+    """Seconds that each of its experts is known to take."""
+    size_b: PositiveFloat | None = None
+    """Billions of parameters, all its experts together."""
+
+    def build(self) -> Limits:
+        """Make the limits."""
+        return Limits(**{name: amount for name, amount in self.model_dump().items() if amount is not None})
+
+
+class PolicyConfig(_Config):
+    """How scores become a choice."""
+
+    kind: Literal["top-k", "mass", "entropy", "cascade", "self", "recruit"] = "top-k"
     k: PositiveInt = 3
+    """Experts asked (top-k, entropy), samples (self, recruit)."""
+    null: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """top-k: experts that score below this are not asked, except for the best."""
     mass: Annotated[float, Field(gt=0, le=1)] = 0.9
     k_min: PositiveInt = 1
     k_max: PositiveInt = 3
+    """mass, cascade: most experts."""
+    gate: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """entropy: above it k experts are asked, below it one."""
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """cascade: predicted probability that is good enough."""
+    first: PositiveInt = 1
+    """cascade: experts asked at once."""
+    agreement: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """cascade: share of the weight that the leading answer needs."""
+    objective: dict[Literal["price", "size", "latency", "age"], NonNegativeFloat] = {}
+    """Weights against quality; a term is the expert's share of the largest in the pool."""
+    sticky: NonNegativeFloat = 0.0
+    """Predicted gain below which a conversation stays with its experts."""
+    resident_within: NonNegativeFloat = 0.0
+    """Predicted loss accepted for an expert that is loaded; routes then depend on what others asked."""
+    limits: LimitsConfig = LimitsConfig()
 
-    def build(self) -> Policy:
+    def build(self) -> CountingPolicy:
         """Make the policy."""
-        return FixedK(self.k) if self.kind == "top-k" else Mass(self.mass, self.k_min, self.k_max)
+        preference = Preference({str(term): weight for term, weight in self.objective.items()}, self.sticky, self.resident_within)
+        shared: dict[str, Any] = {"preference": preference, "limits": self.limits.build()}
+        match self.kind:
+            case "top-k":
+                return FixedK(self.k, self.null, **shared)
+            case "mass":
+                return Mass(self.mass, self.k_min, self.k_max, **shared)
+            case "entropy":
+                return EntropyGate(self.gate, self.k, **shared)
+            case "cascade":
+                return Cascade(self.floor, self.first, self.agreement, self.k_max, **shared)
+            case "self":
+                return SelfSample(self.k, **shared)
+            case "recruit":
+                return Recruit(self.k, **shared)
 
 
 class RouterConfig(_Config):
@@ -165,6 +235,8 @@ class MixtureConfig(_Config):
             base = next((other for other in self.experts if other.name == expert.base), None)
             if expert.base is not None and (base is None or base.model is None):
                 raise ValueError(f"expert {expert.name!r}: base must be an expert with a model of its own, not {expert.base!r}")
+        if all(expert.role == "constant" for expert in self.experts):
+            raise ValueError("every expert is constant: at least one must answer other questions")
         if self.aggregator.expert is not None and self.aggregator.expert not in names:
             raise ValueError(f"aggregator: no expert is called {self.aggregator.expert!r}; there are {', '.join(names)}")
         return self
@@ -229,6 +301,20 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
                 return []
             model = inner[0]
     return list(model.model_fields)
+
+
+def cards_of(config: MixtureConfig, today: date) -> dict[str, Card]:
+    """What policies know of each expert, but for the price of a request's call."""
+    return {
+        expert.name: Card(
+            size_b=expert.size_b,
+            latency_s=expert.latency_s,
+            age_days=float(max(0, (today - expert.released).days)) if expert.released else 0.0,
+            role=expert.role,
+            match=tuple(expert.match),
+        )
+        for expert in config.experts
+    }
 
 
 def resolve_path(path: str, folder: Path) -> Path:

@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from data.records import Answer, CounterpointError, Request, Route
 from experts.slot import start_ray
 from serving.config import ConfigError, MixtureConfig
-from serving.pipeline import Finished, Pipeline, Written
+from serving.pipeline import ContextError, Finished, Pipeline, Written
 from serving.protocol import (
     ChatRequest,
     answer_json,
@@ -80,7 +80,8 @@ class Gateway:
             route = self.pipeline.route(request)
         except CounterpointError as error:
             missing = str(error).startswith("no model is called")
-            return JSONResponse(error_json(str(error), code="model_not_found" if missing else None), 404 if missing else 400)
+            code = "model_not_found" if missing else "context_length_exceeded" if isinstance(error, ContextError) else None
+            return JSONResponse(error_json(str(error), code=code), 404 if missing else 400)
         if asked.stream:
             return StreamingResponse(self._stream(asked, request, route), media_type="text/event-stream")
         answer, trace = await self.pipeline.answer(request, route)

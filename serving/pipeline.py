@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import date
 from itertools import count
 from pathlib import Path
 from typing import Self
 
 from aggregator import Aggregator, make_aggregator
 from data.records import Answer, Call, CounterpointError, Done, Message, Request, Route, Sampling, Trace, Usage
+from experts.context import fits
 from experts.pool import ExpertPool
 from experts.scheduler import Scheduler
 from router import FixedK, Policy, Router, load_router
-from serving.config import MixtureConfig, expert_specs
+from router.cards import Card, Situation
+from router.preference import Preference
+from serving.config import MixtureConfig, cards_of, expert_specs
 
 
 class RequestError(CounterpointError):
     """A request that cannot be answered as it stands."""
+
+
+class ContextError(RequestError):
+    """A request that no expert's context can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +69,24 @@ class Pipeline:
         policy: Chooses by these predictions.
         aggregator: Combines, where a request asks for no other.
         name: The mixture's name.
+        cards: What policies know of the experts.
     """
 
-    def __init__(self, pool: ExpertPool, router: Router | None, policy: Policy, aggregator: Aggregator, name: str = "counterpoint") -> None:
+    def __init__(
+        self,
+        pool: ExpertPool,
+        router: Router | None,
+        policy: Policy,
+        aggregator: Aggregator,
+        name: str = "counterpoint",
+        cards: Mapping[str, Card] | None = None,
+    ) -> None:
         self.pool = pool
         self.router = router
         self.policy = policy
         self.aggregator = aggregator
         self.name = name
+        self.cards = dict(cards or {})
         self._numbers = count()
 
     @classmethod
@@ -79,7 +97,7 @@ class Pipeline:
             CounterpointError: The router is absent or knows other experts.
         """
         router = None if config.router is None else load_router(Path(config.router.path))
-        names = [expert.name for expert in config.experts]
+        names = [expert.name for expert in config.experts if expert.role == "routed"]
         if router is not None and (unknown := [name for name in names if name not in router.experts_]):
             raise RequestError(
                 f"the router in {config.router.path if config.router else ''} was fitted without the expert {unknown[0]!r}; "
@@ -88,7 +106,8 @@ class Pipeline:
         policy = config.router.policy.build() if config.router else FixedK()
         settings = {} if config.aggregator.expert is None else {"expert": config.aggregator.expert}
         pool = ExpertPool(expert_specs(config), slots=config.pool.slots, scheduler=scheduler)
-        return cls(pool, router, policy, make_aggregator(config.aggregator.kind, **settings), config.name)
+        aggregator = make_aggregator(config.aggregator.kind, **settings)
+        return cls(pool, router, policy, aggregator, config.name, cards_of(config, date.today()))
 
     async def __aenter__(self) -> Self:
         await self.pool.start()
@@ -107,15 +126,57 @@ class Pipeline:
         """
         if request.aggregator is not None:
             make_aggregator(request.aggregator)
-        text = request.question
-        if not text.strip():
+        if not request.question.strip():
             raise RequestError("the question is empty: wanted a user message with some text")
-        names = list(self.pool)
+        request = self._within_context(request)
+        scores, reasons = self._scores(request.asked)
+        return replace(self.policy.choose(request, scores, self._situation(request)), reasons=reasons)
+
+    def _scores(self, text: str) -> tuple[dict[str, float], tuple[str, ...]]:
+        """Every expert's score, and what speaks for them; experts that the router does not know count as average."""
         if self.router is None:
-            return self.policy.choose(request, dict.fromkeys(names, 1.0 / len(names)))
-        by_name = dict(zip(self.router.experts_, self.router.scores([text])[0].tolist(), strict=True))
-        route = self.policy.choose(request, {name: by_name[name] for name in names})
-        return replace(route, reasons=self.router.reasons(text))
+            return dict.fromkeys(self.pool, 1.0 / len(self.pool.specs)), ()
+        known = dict(zip(self.router.experts_, self.router.scores([text])[0].tolist(), strict=True))
+        average = sum(known.values()) / len(known)
+        return {name: known.get(name, average) for name in self.pool}, self.router.reasons(text)
+
+    def _within_context(self, request: Request) -> Request:
+        """Take out the experts whose context cannot hold the prompt and the answer.
+
+        Raises:
+            ContextError: That leaves none.
+        """
+        small = [name for name, spec in self.pool.specs.items() if not fits(spec, request.messages, request.sampling)]
+        if not small:
+            return request
+        allowed = [n for n in self.pool if (request.experts is None or n in request.experts) and n not in request.exclude]
+        if allowed and all(name in small for name in allowed):
+            largest = max(allowed, key=lambda name: self.pool.specs[name].max_model_len)
+            held = self.pool.specs[largest].max_model_len
+            raise ContextError(
+                f"the prompt and its answer are too long for every expert that may answer: the largest context, of {largest!r}, "
+                f"holds {held} tokens; shorten the prompt or lower max_tokens"
+            )
+        return replace(request, exclude=tuple(dict.fromkeys((*request.exclude, *small))))
+
+    def _situation(self, request: Request) -> Situation:
+        """What the policy may know beside the scores: prices, the last turn's experts and, where it is wanted, who is loaded."""
+        size = sum(len(message.content.encode("utf-8", "replace")) + 16 for message in request.messages) + 64
+        cards = {}
+        for name, spec in self.pool.specs.items():
+            card = self.cards.get(name, Card())
+            most = spec.cost_usd(size + len((spec.system or "").encode()), spec.limit(request.sampling)) if any(spec.price) else 0.0
+            cards[name] = replace(card, usd=most) if most else card
+        preference: Preference = getattr(self.policy, "preference", Preference())
+        last = self._last(request) if preference.sticky else ()
+        return Situation(cards, self.pool.resident if preference.resident_within else frozenset(), last)
+
+    def _last(self, request: Request) -> tuple[str, ...]:
+        """Where the conversation's turn before this one was routed: found again from the conversation, so nothing is stored."""
+        turns = [at for at, message in enumerate(request.messages) if message.role == "user"]
+        if len(turns) < 2:
+            return ()
+        return self.route(replace(request, messages=request.messages[: turns[-2] + 1])).experts
 
     async def answer(self, request: Request, route: Route | None = None) -> tuple[Answer, Trace]:
         """Answer one request.
@@ -140,7 +201,7 @@ class Pipeline:
         aggregator = self.aggregator if own else make_aggregator(str(request.aggregator))
         yield route
         events: asyncio.Queue[Written | Answer] = asyncio.Queue()
-        alone = len(route.experts) == 1  # its words are the answer's
+        alone = len(route.experts) == 1 and not route.reserve  # its words are the answer's
 
         async def ask(expert: str, messages: Sequence[Message], *, final: bool = False, **sampling: object) -> Answer:
             how = replace(request.sampling, **sampling)  # type: ignore[arg-type]
@@ -154,13 +215,18 @@ class Pipeline:
                     events.put_nowait(Written(expert, event.text))
             raise AssertionError("a stream ends in Done")
 
-        async def ask_expert(expert: str) -> Answer:
-            answer = await ask(expert, request.messages, final=alone)
+        async def ask_expert(expert: str, sample: int) -> Answer:
+            another = _another_sample(request.sampling, sample) if sample else {}
+            answer = await ask(expert, request.messages, final=alone, **another)
             events.put_nowait(answer)
             return answer
 
+        async def ask_all(experts: Sequence[str]) -> list[Answer]:
+            samples = [experts[:at].count(expert) for at, expert in enumerate(experts)]
+            return await asyncio.gather(*(ask_expert(*entry) for entry in zip(experts, samples, strict=True)))
+
         async def combine() -> tuple[Answer, Sequence[Answer], Usage]:
-            answers = await asyncio.gather(*(ask_expert(expert) for expert in route.experts))
+            answers = await ask_all(route.experts)
             spent = Usage()
 
             async def ask_again(expert: str, messages: Sequence[Message], **sampling: object) -> Answer:
@@ -169,7 +235,11 @@ class Pipeline:
                 spent += answer.usage
                 return answer
 
-            return await aggregator.aggregate(request, answers, route, ask_again), answers, spent
+            final = await aggregator.aggregate(request, answers, route, ask_again)
+            if route.reserve and not stands(final, route.agreement):
+                answers = [*answers, *await ask_all(route.reserve)]
+                final = await aggregator.aggregate(request, answers, with_reserve(route), ask_again)
+            return final, answers, spent
 
         work = asyncio.create_task(combine())
         try:
@@ -181,7 +251,8 @@ class Pipeline:
         for part in answers:
             usage += part.usage
         latency = max((part.latency_s for part in answers), default=0.0)
-        trace = Trace(request.id, route, tuple(answers), aggregator.kind, answer.support, usage)
+        asked = with_reserve(route) if len(answers) > len(route.experts) else route
+        trace = Trace(request.id, asked, tuple(answers), aggregator.kind, answer.support, usage)
         yield Finished(replace(answer, usage=usage, latency_s=max(latency, answer.latency_s)), trace)
 
     async def answer_all(self, requests: Sequence[Request]) -> AsyncGenerator[tuple[int, Answer, Trace | None]]:
@@ -209,6 +280,30 @@ class Pipeline:
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def stands(answer: Answer, agreement: float) -> bool:
+    """Whether an answer is good enough not to ask the reserve: there is one, and enough weight stands behind it.
+
+    Example:
+        >>> stands(Answer("4", "a", support=(("4", 1.0), ("5", 1.0))), 0.6)
+        False
+    """
+    total = sum(weight for _, weight in answer.support)
+    return answer.error is None and (total <= 0 or answer.support[0][1] >= agreement * total)
+
+
+def with_reserve(route: Route) -> Route:
+    """The route of everybody, once the reserve was asked, too."""
+    experts = (*route.experts, *route.reserve)
+    total = sum(route.scores[name] for name in experts)
+    weights = tuple(route.scores[name] / total if total > 0 else 1 / len(experts) for name in experts)
+    return replace(route, experts=experts, weights=weights, reserve=())
+
+
+def _another_sample(sampling: Sampling, sample: int) -> dict[str, object]:
+    """Settings of an expert's second and later answers to one question, so that they can differ from the first."""
+    return {"temperature": sampling.temperature or 0.7, "seed": (sampling.seed or 0) + sample}
 
 
 async def _until(work: asyncio.Task[object], events: asyncio.Queue[Written | Answer]) -> AsyncIterator[Written | Answer]:

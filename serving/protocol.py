@@ -46,6 +46,9 @@ class Options(_Wire):
     experts: list[str] | None = None
     exclude: list[str] = []
     aggregator: str | None = None
+    budget_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_latency_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    objective: dict[Literal["price", "size", "latency", "age"], Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
     explain: bool = False
 
 
@@ -95,7 +98,18 @@ class ChatRequest(_Wire):
             seed=self.seed,
         )
         messages = tuple(message.record() for message in self.messages)
-        return Request(id, messages, sampling, k, allowed, tuple(options.exclude), options.aggregator)
+        return Request(
+            id,
+            messages,
+            sampling,
+            k,
+            allowed,
+            tuple(options.exclude),
+            options.aggregator,
+            options.budget_usd,
+            options.max_latency_s,
+            None if options.objective is None else {str(term): weight for term, weight in options.objective.items()},
+        )
 
 
 def parse_json(raw: str | bytes) -> Any:
@@ -142,6 +156,8 @@ def route_json(route: Route) -> dict[str, Any]:
         "primary": route.primary,
         "scores": {name: round(score, 4) for name, score in route.scores.items()},
         "reasons": list(route.reasons),
+        "reserve": list(route.reserve),
+        "regret": round(route.regret, 4),
     }
 
 

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,13 @@ class Odd(KNNRouter):
 
 def test_an_artefact_of_an_unknown_kind_names_the_known_ones(score_table: pd.DataFrame, tmp_path: Path) -> None:
     Odd().fit(score_table).save(tmp_path)
-    with pytest.raises(RouterError, match="is of kind 'odd'; known are knn, linear"):
+    with pytest.raises(RouterError, match="is of kind 'odd'; known are random, best-single"):
         load_router(tmp_path)
 
 
 class Overshoots(KNNRouter):
-    def _score(self, vector: np.ndarray) -> np.ndarray:
-        return super()._score(vector) + 1
+    def scores(self, texts: Sequence[str]) -> np.ndarray:
+        return super().scores(texts) + 1
 
 
 class Drifts(KNNRouter):

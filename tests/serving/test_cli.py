@@ -76,9 +76,10 @@ def test_a_request_that_cannot_be_answered_is_one_line_and_exit_code_2(
     assert len(err.strip().splitlines()) == 1
 
 
-def test_a_question_of_100000_characters_is_answered_or_refused_in_one_line(run: Run, mixture: Callable[..., Path]) -> None:
-    code, out, _ = run("ask", "-c", mixture(), "capital of France? " * 5500, "--k", "1")
-    assert (code, out.strip()) == (0, "Paris")
+def test_a_question_of_100000_characters_is_refused_in_one_line(run: Run, mixture: Callable[..., Path]) -> None:
+    code, out, err = run("ask", "-c", mixture(), "capital of France? " * 5500, "--k", "1")
+    assert (code, out) == (2, "")
+    assert "holds 2048 tokens; shorten the prompt or lower max_tokens" in err
 
 
 def test_a_mistake_in_the_config_is_one_line_and_exit_code_2(run: Run, mixture: Callable[..., Path]) -> None:
