@@ -1,6 +1,9 @@
 """Text to scores to Route: predictors of each expert's success, and the policies that choose by them."""
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from router.artefact import RouterError, read_artefact
 from router.base import BaseRouter, EmbeddingRouter, Router
@@ -9,6 +12,7 @@ from router.category import CategoryRouter
 from router.cluster import ClusterRouter
 from router.description import DescriptionRouter
 from router.knn import KNNRouter
+from router.life import LivingRouter
 from router.linear import LinearRouter
 from router.mf import MFRouter
 from router.mlp import MLPRouter
@@ -47,21 +51,40 @@ def load_router(folder: Path) -> Router:
         RouterError: There is none, it is damaged, or its kind is unknown.
     """
     head, arrays = read_artefact(folder)
-    if head.get("kind") not in KINDS:
-        raise RouterError(f"the router in {folder} is of kind {head.get('kind')!r}; known are {', '.join(KINDS)}")
-    return KINDS[head["kind"]].restore(head, arrays)
+    try:
+        return restore_router(head, arrays)
+    except RouterError as error:
+        raise RouterError(f"the router in {folder} {error}") from error
+
+
+def restore_router(head: dict[str, Any], arrays: dict[str, np.ndarray]) -> Router:
+    """Make a fitted router of an artefact's parts, whatever its kind.
+
+    Raises:
+        RouterError: The kind is unknown.
+    """
+    known = KINDS | {LivingRouter.kind: LivingRouter}
+    if head.get("kind") not in known:
+        raise RouterError(f"is of kind {head.get('kind')!r}; known are {', '.join(KINDS)}")
+    return known[head["kind"]].restore(head, arrays)
 
 
 __all__ = [
     "KINDS",
     "BaseRouter",
+    "BestSingleRouter",
+    "CategoryOracleRouter",
     "EmbeddingRouter",
     "FixedK",
     "KNNRouter",
     "LinearRouter",
+    "LivingRouter",
     "Mass",
+    "OracleRouter",
     "Policy",
+    "RandomRouter",
     "Router",
     "RouterError",
     "load_router",
+    "restore_router",
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from router.cards import Situation
 
 _ROUNDING = 1e-12
+_STEPS = 2**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,12 @@ class Limits:
         )
 
     def after(self, spent: Sequence[str], situation: Situation) -> Limits:
-        """What is left when some experts are asked in any case."""
+        """What is left when some experts, that fit, are asked in any case."""
         if not spent:
             return self
         usd = sum(situation.card(name).usd for name in spent)
         size = sum(situation.card(name).size_b for name in spent)
-        late = any(situation.card(name).latency_s > self.latency_s for name in spent)
-        return replace(self, usd=-1.0 if late else self.usd - usd, size_b=self.size_b - size)
+        return replace(self, usd=self.usd - usd, size_b=self.size_b - size)
 
     def holds(self, names: Sequence[str], situation: Situation) -> bool:
         """Whether these experts may be asked together."""
@@ -76,7 +76,8 @@ def predicted_quality(names: Sequence[str], scores: Mapping[str, float]) -> floa
 def best_subset(names: Sequence[str], scores: Mapping[str, float], situation: Situation, k: int, limits: Limits) -> list[str]:
     """Choose at most k experts within the limits so that the predicted quality is highest, by branch and bound.
 
-    The logarithm of the chance that all are wrong adds up over experts, so the best remaining ones bound every branch.
+    The logarithm of the chance that all are wrong adds up over experts, so the best remaining ones bound every branch. Up to 14
+    experts nothing better can exist; with more, the best that 2^15 steps found stands, since a caller may ask for any k.
 
     Args:
         names: The experts in question, in the order in which equals are preferred.
@@ -101,12 +102,14 @@ def best_subset(names: Sequence[str], scores: Mapping[str, float], situation: Si
     worth = {name: -math.log1p(-min(max(scores[name], 1e-9), 1 - 1e-9)) for name in fits}
     order = sorted(fits, key=lambda name: -worth[name])
     best: tuple[float, list[str]] = (-1.0, [])
+    steps = 0
 
     def search(at: int, chosen: list[str], value: float) -> None:
-        nonlocal best
+        nonlocal best, steps
+        steps += 1
         if value > best[0] + _ROUNDING:
             best = (value, list(chosen))
-        if len(chosen) == k or at == len(order):
+        if len(chosen) == k or at == len(order) or steps >= _STEPS:
             return
         if value + sum(worth[name] for name in order[at : at + k - len(chosen)]) <= best[0] + _ROUNDING:
             return

@@ -20,7 +20,7 @@ class Card:
         latency_s: Seconds that its answers are known to take.
         age_days: Days since it was released.
         role: `routed` competes by its score; `shared` is asked for everything; `constant` answers alone what its patterns match.
-        match: Regular expressions of the questions that a constant expert answers.
+        match: Regular expressions of the whole questions that a constant expert answers; case doesn't matter, nor do closing marks.
     """
 
     usd: float = 0.0
@@ -39,8 +39,9 @@ class Card:
         """
         if self.role != "constant":
             return False
-        asked = question.strip().rstrip("!.? ").lower()
-        return any(re.fullmatch(pattern, asked, re.IGNORECASE) for pattern in self.match)
+        asked = question.strip()
+        texts = (asked, asked.rstrip("!.? "))
+        return any(re.fullmatch(pattern, text, re.IGNORECASE) for pattern in self.match for text in texts)
 
 
 _PLAIN = Card()

@@ -35,7 +35,7 @@ class MFRouter(EmbeddingRouter):
 
     kind = "mf"
 
-    def __init__(self, *, rank: int = 8, decay: float = 1e-3, steps: int = 200, seed: int = 0, encoder: str = DEFAULT) -> None:
+    def __init__(self, *, rank: int = 8, decay: float = 5e-4, steps: int = 200, seed: int = 0, encoder: str = DEFAULT) -> None:
         super().__init__(encoder=encoder)
         self.rank = rank
         self.decay = decay

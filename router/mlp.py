@@ -35,7 +35,7 @@ class MLPRouter(EmbeddingRouter):
 
     kind = "mlp"
 
-    def __init__(self, *, hidden: int = 32, decay: float = 1e-3, steps: int = 200, seed: int = 0, encoder: str = DEFAULT) -> None:
+    def __init__(self, *, hidden: int = 32, decay: float = 5e-4, steps: int = 200, seed: int = 0, encoder: str = DEFAULT) -> None:
         super().__init__(encoder=encoder)
         self.hidden = hidden
         self.decay = decay

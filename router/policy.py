@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Protocol
 
 from data.records import Request, Route
@@ -68,44 +69,49 @@ class CountingPolicy(ABC):
 
     def choose(self, request: Request, scores: Mapping[str, float], situation: Situation = NOTHING_KNOWN) -> Route:
         """Choose among the experts that the request allows, never beyond its budget."""
-        allowed = candidates(request, scores)
-        if constant := next((name for name in allowed if situation.card(name).matches(request.question)), None):
-            return route_of([constant], scores)
-        shared = [name for name in allowed if situation.card(name).role == "shared"]
-        routed = [name for name in allowed if situation.card(name).role == "routed"]
-        if not routed + shared:
-            raise RouterError("the request allows no expert that answers such a question")
-        limits = self.limits.tightened(request.budget_usd, request.max_latency_s)
-        room = limits.after(shared, situation)
-        utility = self.preference.utilities(routed, scores, situation, request.objective)
-        order = sorted(routed, key=lambda name: -utility[name])  # sorted is stable
-        within = [name for name in order if room.holds([name], situation)]
-        if order and not within and not shared:
-            raise RouterError(f"no expert fits {limits}: the request allows {', '.join(allowed)}")
-        k = min(request.k or self.count(within, scores), len(within)) if within else 0
-        chosen = within[:k]
+        always, order, room, utility = self._admitted(request, scores, situation)
+        k = min(request.k or self.count(order, scores), len(order))
+        chosen = order[:k]
         if not room.holds(chosen, situation):
-            chosen = best_subset(within, utility, situation, k, room)
-        best = [name for name in sorted(routed, key=lambda name: -scores[name]) if room.holds([name], situation)][: len(chosen)]
-        lost = sum(scores[name] for name in best) - sum(scores[name] for name in chosen)
-        return self.finish(request, chosen, [*chosen, *shared], within, scores, max(0.0, lost / max(len(chosen), 1)))
+            chosen = best_subset(order, utility, situation, k, room)
+        return replace(route_of([*chosen, *always], scores), regret=_regret(chosen, order, scores))
 
     @abstractmethod
     def count(self, order: Sequence[str], scores: Mapping[str, float]) -> int:
         """How many of the experts, best first, are asked where the request does not say."""
 
-    def finish(
-        self,
-        request: Request,
-        chosen: Sequence[str],
-        experts: Sequence[str],
-        order: Sequence[str],
-        scores: Mapping[str, float],
-        regret: float,
-    ) -> Route:
-        """Make the route of those chosen."""
-        route = route_of(experts, scores)
-        return Route(route.experts, route.weights, route.primary, route.scores, regret=round(regret, 6))
+    def _admitted(
+        self, request: Request, scores: Mapping[str, float], situation: Situation
+    ) -> tuple[list[str], list[str], Limits, dict[str, float]]:
+        """Who is asked in any case; who of the others fits, best first; what is left for them; and what each is worth.
+
+        Raises:
+            RouterError: The request allows no expert, or none fits.
+        """
+        allowed = candidates(request, scores)
+        limits = self.limits.tightened(request.budget_usd, request.max_latency_s)
+        for name in allowed:
+            if situation.card(name).matches(request.question) and limits.holds([name], situation):
+                return [name], [], limits, {}
+        shared = [name for name in allowed if situation.card(name).role == "shared"]
+        routed = [name for name in allowed if situation.card(name).role == "routed"]
+        if not routed + shared:
+            raise RouterError("the request allows no expert that answers such a question")
+        if not limits.holds(shared, situation):
+            raise RouterError(f"what is asked for every question does not fit {limits}: {', '.join(shared)}")
+        room = limits.after(shared, situation)
+        utility = self.preference.utilities(routed, scores, situation, request.objective)
+        order = [name for name in sorted(routed, key=lambda name: -utility[name]) if room.holds([name], situation)]
+        if not order + shared:
+            raise RouterError(f"no expert fits {limits}: the request allows {', '.join(routed)}")
+        return shared, order, room, utility
+
+
+def _regret(chosen: Sequence[str], order: Sequence[str], scores: Mapping[str, float]) -> float:
+    """Mean score that the chosen lack of as many best ones."""
+    best = sorted((scores[name] for name in order), reverse=True)[: len(chosen)]
+    lost = sum(best) - sum(scores[name] for name in chosen)
+    return round(max(0.0, lost / max(len(chosen), 1)), 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ class FixedK(CountingPolicy):
 
     Attributes:
         k: How many, where the request does not say.
-        null: Score of an expert that says nothing: of the k best, those below it are not asked, but always the first.
+        null: Score of an expert that says nothing: the k best are asked up to the first below it, but always the first.
 
     Source:
         Zeng et al. 2024, AdaMoE, arXiv:2406.13233 (null experts, inside a model).
@@ -131,7 +137,7 @@ class FixedK(CountingPolicy):
 
     def count(self, order: Sequence[str], scores: Mapping[str, float]) -> int:
         """Count the k best, without those below the null expert."""
-        return max(1, sum(scores[name] >= self.null for name in order[: self.k]))
+        return max(1, len(list(takewhile(lambda name: scores[name] >= self.null, order[: self.k]))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,17 +214,19 @@ def entropy(amounts: Sequence[float], q: float = 1.0) -> float:
     if total <= 0:
         return 1.0
     shares = [amount / total for amount in amounts if amount > 0]
-    if q == 1:
-        return max(0.0, -sum(share * math.log(share) for share in shares) / math.log(len(amounts)))
-    return float((1 - sum(share**q for share in shares)) / (1 - len(amounts) ** (1 - q)))
+    if math.isclose(q, 1):
+        part = -sum(share * math.log(share) for share in shares) / math.log(len(amounts))
+    else:
+        part = (1 - sum(share**q for share in shares)) / (1 - len(amounts) ** (1 - q))
+    return max(0.0, min(float(part), 1.0))  # rounding must not pass a gate of 1
 
 
 @dataclass(frozen=True, slots=True)
 class Cascade(CountingPolicy):
     """Ask the cheapest expert that is good enough, and the next ones only where its answer does not stand.
 
-    Experts are tried from the cheapest on, by price, then by size. The reserve is asked where the first fail, or where less than
-    `agreement` of the weight stands behind the leading answer of the first.
+    The first are the cheapest that are good enough, by price, then by size. The reserve, best first, is asked where the first
+    fail, or where less than `agreement` of the weight stands behind their leading answer.
 
     Attributes:
         floor: Predicted probability that is good enough; where nobody reaches it, the best one is asked.
@@ -245,27 +253,19 @@ class Cascade(CountingPolicy):
 
     def choose(self, request: Request, scores: Mapping[str, float], situation: Situation = NOTHING_KNOWN) -> Route:
         """Choose the cheapest that are good enough, and who follows."""
-        everyone = FixedK(len(scores), preference=self.preference).choose(_without_k(request), scores, situation)
-        limits = self.limits.tightened(request.budget_usd, request.max_latency_s)
-        routed = [name for name in everyone.experts if situation.card(name).role == "routed"]
-        if not routed:
-            return everyone  # a constant expert, or none but shared ones
-        shared = [name for name in everyone.experts if situation.card(name).role == "shared"]
-        room = limits.after(shared, situation)
-        price = {name: (situation.card(name).usd, situation.card(name).size_b) for name in routed}
-        enough = sorted((name for name in routed if scores[name] >= self.floor), key=lambda name: price[name])
-        tried = (enough or routed[:1]) + [name for name in routed if name not in (enough or routed[:1])]
-        first = tried[: min(self.first, request.k or self.k_max)]
-        rest = [name for name in routed if name not in first]
-        reserve: list[str] = []
-        for name in rest:  # all that may be asked must fit together, since all of it may be spent
-            if len(first) + len(reserve) < (request.k or self.k_max) and room.holds([*first, *reserve, name], situation):
-                reserve.append(name)
+        always, order, room, _ = self._admitted(request, scores, situation)
+        if not order:
+            return route_of(always, scores)
+        most, price = request.k or self.k_max, {name: (situation.card(name).usd, situation.card(name).size_b) for name in order}
+        enough = sorted((name for name in order if scores[name] >= self.floor), key=lambda name: price[name]) or order[:1]
+        first = [*enough, *(name for name in order if name not in enough)][: min(self.first, most)]
         if not room.holds(first, situation):
-            first = best_subset(routed, scores, situation, len(first), room)
-            reserve = []
-        route = route_of([*first, *shared], scores)
-        return Route(route.experts, route.weights, route.primary, route.scores, (), tuple(reserve), self.agreement)
+            first = best_subset(order, scores, situation, len(first), room)
+        reserve: list[str] = []
+        for name in order:  # all that may be asked must fit together, since all of it may be spent
+            if name not in first and len(first) + len(reserve) < most and room.holds([*first, *reserve, name], situation):
+                reserve.append(name)
+        return replace(route_of([*first, *always], scores), reserve=tuple(reserve), agreement=self.agreement)
 
     def count(self, order: Sequence[str], scores: Mapping[str, float]) -> int:
         """Count those asked at once."""
@@ -295,13 +295,11 @@ class SelfSample(CountingPolicy):
 
     def choose(self, request: Request, scores: Mapping[str, float], situation: Situation = NOTHING_KNOWN) -> Route:
         """Choose the best one, as often as the budget allows."""
-        one = super(SelfSample, self).choose(_without_k(request, 1), scores, situation)
-        limits = self.limits.tightened(request.budget_usd, request.max_latency_s)
-        times = request.k or self.k
-        while times > 1 and not limits.holds([one.primary] * times + list(one.experts[1:]), situation):
+        always, order, room, _ = self._admitted(request, scores, situation)
+        best, times = order[:1], request.k or self.k
+        while times > 1 and not room.holds(best * times, situation):
             times -= 1
-        route = route_of([one.primary] * times + list(one.experts[1:]), scores)
-        return Route(route.experts, route.weights, route.primary, route.scores, regret=one.regret)
+        return replace(route_of([*best * times, *always], scores), regret=_regret(best, order, scores))
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,22 +327,8 @@ class Recruit(CountingPolicy):
 
     def choose(self, request: Request, scores: Mapping[str, float], situation: Situation = NOTHING_KNOWN) -> Route:
         """Draw among those that the request allows, as often as the budget allows."""
-        everyone = FixedK(len(scores), preference=self.preference).choose(_without_k(request), scores, situation)
-        shared = [name for name in everyone.experts if situation.card(name).role == "shared"]
-        routed = {name: scores[name] for name in everyone.experts if name not in shared}
-        room = self.limits.tightened(request.budget_usd, request.max_latency_s).after(shared, situation)
-        fits = {name: score for name, score in routed.items() if room.holds([name], situation)}
-        if routed and not fits:
-            raise RouterError(f"no expert fits {room}: the request allows {', '.join(routed)}")
-        drawn = recruit(request.asked, fits, request.k or self.k, self.seed) if fits else []
+        always, order, room, _ = self._admitted(request, scores, situation)
+        drawn = recruit(request.asked, {name: scores[name] for name in order}, request.k or self.k, self.seed) if order else []
         while len(drawn) > 1 and not room.holds(drawn, situation):
             drawn.pop()
-        drawn.sort(key=lambda name: -scores[name])
-        return route_of([*drawn, *shared], scores)
-
-
-def _without_k(request: Request, k: int | None = None) -> Request:
-    """A request that leaves number and budget to the policy."""
-    from dataclasses import replace
-
-    return replace(request, k=k) if k else replace(request, k=None, budget_usd=None, max_latency_s=None)
+        return route_of([*sorted(drawn, key=order.index), *always], scores)

@@ -11,6 +11,8 @@ from router.cards import Card, Situation
 TERMS = {"price": "usd", "size": "size_b", "latency": "latency_s", "age": "age_days"}
 """The terms of an objective, and the entries of a card that they weigh."""
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class Preference:
@@ -19,7 +21,7 @@ class Preference:
     Attributes:
         objective: Weight of each term; a term is the expert's share of the largest in the pool, from 0 to 1, so a weight of 0.1
             gives up ten points of probability for the difference between nothing and the largest.
-        sticky: Predicted gain below which a conversation stays with its last experts: a switch loses their prefix cache.
+        sticky: Predicted gain up to which a conversation stays with its last experts: a switch loses their prefix cache.
         resident_within: Predicted loss that is accepted for an expert whose weights are loaded. Not zero makes routes depend on
             what others asked.
 
@@ -28,8 +30,8 @@ class Preference:
 
     Example:
         >>> situation = Situation({"big": Card(size_b=70.0), "small": Card(size_b=7.0)})
-        >>> Preference({"size": 0.5}).utilities(["big", "small"], {"big": 0.9, "small": 0.6}, situation)
-        {'big': 0.4, 'small': 0.55}
+        >>> Preference({"size": 0.5}).utilities(["big", "small"], {"big": 0.9, "small": 0.5}, situation)
+        {'big': 0.4, 'small': 0.45}
     """
 
     objective: Mapping[str, float] = field(default_factory=dict)
@@ -61,9 +63,9 @@ class Preference:
             most = max((getattr(card, TERMS[term]) for card in situation.cards.values()), default=0.0)
             if most > 0:
                 utility = {name: utility[name] - weight * amount[name] / most for name in names}
-        if self.sticky or self.resident_within:
-            for name in names:
-                utility[name] += self.sticky * (name in situation.last) + self.resident_within * (name in situation.resident)
+        for bonus, favoured in ((self.sticky, situation.last), (self.resident_within, situation.resident)):
+            if bonus > 0:  # a hair more, so that a difference of exactly the bonus is within it
+                utility = {name: worth + (bonus + _ROUNDING) * (name in favoured) for name, worth in utility.items()}
         return utility
 
 

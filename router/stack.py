@@ -15,9 +15,12 @@ from router.base import EmbeddingRouter, centred
 from router.calibration import Calibration
 from router.crossfit import out_of_fold
 
-MEMBERS = ("category", "linear", "mf", "knn")
+MEMBERS = ("category", "linear", "mlp", "knn")
 """Who stands in a stack where nothing else is said; `cluster` replaces `category` in tables without categories."""
 
+
+ROUNDS = 3
+"""How often the questions are divided into folds anew, so that the weights depend less on one division."""
 
 SPREAD = 0.25
 """How far a member's weight is expected to lie from an equal share."""
@@ -65,11 +68,13 @@ class StackRouter(EmbeddingRouter):
         for router in self.routers_:
             router._prepare(*self._context)
         self.mean_ = np.nanmean(scores, axis=0)
-        # before the members are fitted on everything, each foretells what it was not told
-        foretold = [out_of_fold(router, vectors, scores, queries, seed=self.seed) for router in self.routers_]
-        rows = foretold[0][0]
-        self._seen = scores[rows]
-        self._parts = [centred(np.where(np.isfinite(guess), guess, np.nan), self.mean_) for _, guess in foretold]
+        # before the members are fitted on everything, each foretells what it was not told, with other folds each time
+        rounds = [
+            [out_of_fold(router, vectors, scores, queries, seed=ROUNDS * self.seed + n) for router in self.routers_] for n in range(ROUNDS)
+        ]
+        self._seen = np.concatenate([scores[foretold[0][0]] for foretold in rounds])
+        guesses = [np.concatenate([foretold[at][1] for foretold in rounds]) for at in range(len(self.routers_))]
+        self._parts = [centred(np.where(np.isfinite(guess), guess, np.nan), self.mean_) for guess in guesses]
         ease, rest = centred(self._seen, self.mean_)
         self.ease_ = _weights([part[0] for part in self._parts], ease)
         self.rest_ = _weights([part[1] for part in self._parts], rest)
@@ -128,7 +133,7 @@ def _weights(guesses: Sequence[np.ndarray], seen: np.ndarray) -> np.ndarray:
     equal = np.full(count, 1 / count)
     if not known.any():
         return equal
-    pull = np.sqrt(np.var(seen[known])) / SPREAD
+    pull = np.sqrt(ROUNDS * np.var(seen[known])) / SPREAD  # each question stands there once a round
     rows = np.stack([guess[known] for guess in guesses], axis=1)
     weights, _ = nnls(np.vstack([rows, pull * np.eye(count)]), np.concatenate([seen[known], pull * equal]))
     return np.asarray(weights)

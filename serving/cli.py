@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from data.records import CounterpointError
+from serving import cli_router
 
 T = TypeVar("T")
 
@@ -28,10 +29,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-router_app = typer.Typer(help="Train, measure and list routers.", no_args_is_help=True)
 adapter_app = typer.Typer(help="Train LoRA specialists.", no_args_is_help=True)
-app.add_typer(router_app, name="router")
+encoder_app = typer.Typer(help="Make text encoders.", no_args_is_help=True)
+app.add_typer(cli_router.app, name="router")
 app.add_typer(adapter_app, name="adapter")
+app.add_typer(encoder_app, name="encoder")
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The mixture's YAML; without it, the mixture that ships.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -227,59 +229,6 @@ def profile(
     console.print(f"{len(table)} answers in {output}: " + ", ".join(f"{name} {100 * mean:.1f}%" for name, mean in means.items()))
 
 
-@router_app.command("fit")
-def router_fit(
-    scores: ScoresOption,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the artefact.")],
-    kind: Annotated[str, typer.Option(help="Kind of router; see `router kinds`.")] = "knn",
-    split: Annotated[list[str] | None, typer.Option(help="Splits to learn from; train where the table has splits.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Experts of the table to leave out.")] = None,
-) -> None:
-    """Fit a router on a score table.
-
-    Example: `counterpoint router fit --scores scores.parquet --kind knn -o router`
-    """
-    from data.scores import count_leaked, read_scores, rows_of
-    from router import KINDS
-    from serving.show import console
-
-    if kind not in KINDS:
-        raise CounterpointError(f"no router is called {kind!r}; there are {', '.join(KINDS)}")
-    table = read_scores(scores)
-    splits = split or (["train"] if "split" in table.columns else None)
-    rows = rows_of(table, splits)
-    if splits and (leaked := count_leaked(table, splits)):
-        _say(f"left out {leaked} questions of {', '.join(splits)} whose text also stands in test")
-    rows = rows[~rows["expert"].isin(exclude or [])]
-    router = KINDS[kind]().fit(rows)
-    router.save(output)
-    console.print(f"{kind} router of {len(router.experts_)} experts, fitted on {rows['query_id'].nunique()} questions, in {output}")
-
-
-@router_app.command("eval")
-def router_eval(
-    folder: Annotated[Path, typer.Argument(help="Folder of the artefact.")],
-    scores: ScoresOption,
-    split: Annotated[str, typer.Option(help="Split to measure on, where the table has splits.")] = "test",
-    as_json: JsonOption = False,
-) -> None:
-    """Measure a router's first choice on a score table, beside the baselines.
-
-    Example: `counterpoint router eval router --scores scores.parquet --split test`
-    """
-    _replay(scores, folder, 1, "vote", split, as_json, [])
-
-
-@router_app.command("kinds")
-def router_kinds() -> None:
-    """List the kinds of routers."""
-    from router import KINDS
-    from serving.show import console
-
-    for name, kind in KINDS.items():
-        console.print(f"{name:<8} {(kind.__doc__ or '').splitlines()[0]}")
-
-
 @app.command()
 def replay(
     scores: ScoresOption,
@@ -388,6 +337,43 @@ def check(config: ConfigOption = None) -> None:
         console.print(
             f"{spec.name:<16} {spec.engine:<13} {spec.model}{' + ' + Path(spec.adapter).name if spec.adapter else ''} ({licence})"
         )
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="File or folder in the other project's format.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The score table: .parquet, .jsonl or .csv.")],
+    kind: Annotated[str, typer.Option("--from", help="routerbench, llmrouterbench, routerarena, embedllm or routerdc.")],
+) -> None:
+    """Turn another project's recorded answers into a score table.
+
+    Example: `counterpoint convert routerbench.parquet --from routerbench -o scores.parquet`
+    """
+    from data.converters import convert as run
+    from data.scores import write_scores
+    from serving.show import console
+
+    table = run(kind, source)
+    write_scores(table, output)
+    console.print(f"{len(table)} rows of {table['expert'].nunique()} experts on {table['query_id'].nunique()} questions in {output}")
+
+
+@encoder_app.command("distil")
+def encoder_distil(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the encoder.")],
+    model: Annotated[str, typer.Argument(help="all-MiniLM-L6-v2, or the folder of a sentence-transformers model.")] = "all-MiniLM-L6-v2",
+    dim: Annotated[int, typer.Option(help="Length of its vectors, even.")] = 256,
+) -> None:
+    """Distil a static encoder of a sentence-transformers model: a vector for each word piece, no transformer at run time.
+
+    Example: `counterpoint encoder distil all-MiniLM-L6-v2 -o static`
+    """
+    from data.encoders.static import distil
+    from serving.show import console, progress_bars
+
+    with progress_bars() as tick:
+        distil(model, output, dim, lambda done, total: tick("word pieces", done, total))
+    console.print(f"static encoder of {dim} dimensions in {output}; use it as `--encoder {output}+style`")
 
 
 @adapter_app.command("fit")
