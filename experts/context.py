@@ -42,9 +42,15 @@ def fits(spec: ExpertSpec, messages: Sequence[Message], sampling: Sampling) -> b
         return True
     if spec.engine in ("vllm", "transformers"):
         try:
-            prompt_ids(spec, _tokenizer(spec.model, spec.revision, spec.trust_remote_code), messages, spec.limit(sampling))
+            tokenizer = _tokenizer(spec.model, spec.revision, spec.trust_remote_code)
+        except Exception:  # no such model, or a broken one: its engine will say so, to those who ask this expert
+            return True
+        try:
+            prompt_ids(spec, tokenizer, messages, spec.limit(sampling))
         except EngineError:
             return False
+        except Exception:  # a template may refuse the order of roles: likewise
+            return True
         return True
     return -(-size // _BYTES_PER_TOKEN) <= room
 

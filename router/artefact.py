@@ -46,11 +46,15 @@ def write_artefact(folder: Path, parts: Parts) -> None:
 
     weights = save({name: np.ascontiguousarray(array) for name, array in parts[1].items()})
     head = {"version": FORMAT_VERSION, **parts[0]}
-    head["sha256"] = _checksum(head, weights)
+    try:
+        head["sha256"] = _checksum(head, weights)
+        text = (json.dumps(head, ensure_ascii=False, indent=1) + "\n").encode()
+    except (TypeError, ValueError) as error:  # a setting that is no JSON, or half a character
+        raise RouterError(f"the router cannot be written as JSON: {error}") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "weights.safetensors").write_bytes(weights)
-        (folder / "router.json").write_text(json.dumps(head, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        (folder / "router.json").write_bytes(text)
     except OSError as error:
         raise RouterError(f"cannot write the router to {folder}: {error.strerror or error}") from error
 
@@ -61,6 +65,7 @@ def read_artefact(folder: Path) -> Parts:
     Raises:
         RouterError: It is absent, damaged, or of a version that this program does not read.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
@@ -77,7 +82,11 @@ def read_artefact(folder: Path) -> Parts:
         raise RouterError(f"the router in {folder} has version {head.get('version')}, this program reads {FORMAT_VERSION} and 1")
     if _checksum(head, weights) != head.get("sha256"):
         raise RouterError(f"the router in {folder} is damaged: its checksum is not the one in router.json")
-    return (head if head["version"] == FORMAT_VERSION else _upgraded(head)), load(weights)
+    try:
+        arrays = load(weights)
+    except SafetensorError as error:
+        raise RouterError(f"the weights of the router in {folder} cannot be read: {error}") from error
+    return (head if head["version"] == FORMAT_VERSION else _upgraded(head)), arrays
 
 
 def _upgraded(head: dict[str, Any]) -> dict[str, Any]:

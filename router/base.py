@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from data.encoders import DEFAULT
+from data.encoders.base import one_thread
 from data.encoders.features import Features, Tick
 from data.scores import check_scores, experts_of, pivot
 from router.artefact import Parts, RouterError, write_artefact
@@ -137,6 +138,9 @@ class EmbeddingRouter(BaseRouter):
             ScoreTableError: The table is not one.
             RouterError: A setting is out of its range, or the table lacks a column that this kind needs.
         """
+        import scipy.linalg  # noqa: F401  # brings its own linear algebra, which must be there to be held to one thread
+
+        one_thread()
         table = check_scores(table)
         queries, scores = pivot(table)
         texts = list(queries["query"])
@@ -198,6 +202,7 @@ class EmbeddingRouter(BaseRouter):
     @classmethod
     def restore(cls, head: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
         """Make a fitted router of an artefact's parts."""
+        one_thread()
         router = super().restore(head, arrays)
         own = {name.removeprefix("features."): array for name, array in arrays.items() if name.startswith("features.")}
         router._features = Features(router.encoder).restore(head["features"], own)

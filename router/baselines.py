@@ -97,6 +97,7 @@ class OracleRouter(BestSingleRouter):
 
     def fit(self, table: pd.DataFrame, tick: Tick | None = None) -> Self:
         """Learn every question's scores."""
+        table = check_scores(table)
         super().fit(table)
         self.known_: dict[str, list[float]] = {}
         return self.reveal(table)
@@ -142,8 +143,9 @@ class CategoryOracleRouter(BestSingleRouter):
 
     def fit(self, table: pd.DataFrame, tick: Tick | None = None) -> Self:
         """Learn each category's means, and every question's category."""
+        table = check_scores(table)
         super().fit(table)
-        queries, scores = pivot(check_scores(table))
+        queries, scores = pivot(table)
         named = queries["category"].fillna("") if "category" in queries else pd.Series([""] * len(queries))
         self.means_ = {name: _known_mean(scores[(named == name).to_numpy()], self.mean_) for name in named.unique() if name}
         self.categories_: dict[str, str] = {}

@@ -10,6 +10,9 @@ import numpy as np
 _EDGE = 0.01
 """Nearer to 0 and 1 the log-odds go on in a gentle line, so that predictions beyond them keep their order."""
 
+_FAR = 15.0
+"""Log-odds beyond which probabilities differ in the seventh digit only."""
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -33,8 +36,10 @@ class Calibration:
     def __call__(self, predicted: np.ndarray) -> np.ndarray:
         """Calibrate predictions of any shape."""
         if self == Calibration():
-            return np.asarray(np.clip(predicted, 0, 1), dtype=float)
-        return np.asarray(1 / (1 + np.exp(-np.clip(self.slope * _logit(predicted) + self.offset, -30, 30))))
+            return _inside(np.asarray(predicted, dtype=float))
+        odds = self.slope * _logit(predicted) + self.offset
+        far = np.maximum(np.abs(odds) - _FAR, 0)  # beyond it they grow slowly, so that no two of them become one
+        return np.asarray(1 / (1 + np.exp(-np.sign(odds) * (np.minimum(np.abs(odds), _FAR) + np.log1p(far)))))
 
     @classmethod
     def fit(cls, predicted: np.ndarray, scores: np.ndarray) -> Self:
@@ -49,12 +54,19 @@ class Calibration:
         if len(y) < 100 or z.std() < 1e-6:
             return cls()
         x = np.stack([z, np.ones_like(z)], axis=1)
-        w = np.array([1.0, 0.0])
-        ridge = np.diag([10.0, 1.0])  # as if some had been seen that need no correction
-        for _ in range(25):
+        prior, ridge = np.array([1.0, 0.0]), np.array([10.0, 1.0])  # as if some had been seen that need no correction
+
+        def loss(w: np.ndarray) -> float:
+            odds = x @ w
+            return float((np.logaddexp(0, odds) - y * odds).sum() + (ridge * (w - prior) ** 2).sum() / 2)
+
+        w = prior
+        for _ in range(50):
             p = 1 / (1 + np.exp(-np.clip(x @ w, -30, 30)))
-            gradient = x.T @ (p - y) + ridge @ (w - np.array([1.0, 0.0]))
-            step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + ridge, gradient)
+            gradient = x.T @ (p - y) + ridge * (w - prior)
+            step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + np.diag(ridge), gradient)
+            while loss(w - step) > loss(w) and np.abs(step).max() > 1e-9:
+                step = step / 2  # far from the minimum a whole step can overshoot
             w = w - step
             if np.abs(step).max() < 1e-8:
                 break
@@ -66,3 +78,11 @@ class Calibration:
 def _logit(p: np.ndarray) -> np.ndarray:
     inside = np.clip(p, _EDGE, 1 - _EDGE)
     return np.asarray(np.log(inside / (1 - inside)) + 4 * (p - inside))
+
+
+def _inside(p: np.ndarray) -> np.ndarray:
+    """Bring what lies beyond 0 and 1 just inside, in its order."""
+    edge = 1e-6
+    low = edge**2 / np.maximum(2 * edge - p, edge)
+    high = 1 - edge**2 / np.maximum(p - (1 - 2 * edge), edge)
+    return np.asarray(np.where(p < edge, low, np.where(p > 1 - edge, high, p)))

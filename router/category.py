@@ -45,6 +45,7 @@ class CategoryRouter(EmbeddingRouter):
 
     kind = "category"
     _sizes: np.ndarray | None = None
+    _folded = False
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class CategoryRouter(EmbeddingRouter):
         self._sizes = np.array([float((self.sizes or {})[name]) for name in experts])
 
     def _adopt(self, other: CategoryRouter, known: np.ndarray) -> None:
-        self._sizes = None if other._sizes is None else other._sizes[known]
+        self._folded = True  # the curve of calibration is that of the map without a budget
 
     def _fit(self, vectors: np.ndarray, scores: np.ndarray, queries: pd.DataFrame) -> None:
         from sklearn.linear_model import LogisticRegression
@@ -84,12 +85,14 @@ class CategoryRouter(EmbeddingRouter):
         if self.prior < 0 or self.strength <= 0 or not 0 <= self.floor <= 1:
             wanted = "a prior of at least 0, a strength above 0 and a floor from 0 to 1"
             raise RouterError(f"the category router wants {wanted}, not prior={self.prior}, strength={self.strength}, floor={self.floor}")
+        self.mean_ = np.nanmean(scores, axis=0)
+        if self._folded and not queries["category"].notna().any():  # a fold that happens to have none
+            queries = queries.assign(category="any")
         if "category" not in queries or not queries["category"].notna().any():
             raise RouterError("the category router wants a score table with a column 'category'; without one, use cluster or stack")
         named = queries["category"].notna().to_numpy()
         labels = queries["category"][named].astype(str).to_numpy()
         self.categories_ = sorted(set(labels))
-        self.mean_ = np.nanmean(scores, axis=0)
         self.quality_ = np.stack([_shrunk(scores[named][labels == name], self.mean_, self.prior) for name in self.categories_])
         self.share_ = np.array([(labels == name).mean() for name in self.categories_])
         if len(self.categories_) == 1:
@@ -97,8 +100,10 @@ class CategoryRouter(EmbeddingRouter):
         else:
             model = LogisticRegression(C=self.strength, max_iter=1000).fit(vectors[named], labels)
             two = len(self.categories_) == 2  # one row then stands for the second against the first
-            self.coef_ = np.concatenate([-model.coef_ / 2, model.coef_ / 2]) if two else model.coef_
-            self.intercept_ = np.concatenate([-model.intercept_ / 2, model.intercept_ / 2]) if two else model.intercept_
+            coef, intercept = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
+            # in the memory's own order, so that a loaded router multiplies by the same steps
+            self.coef_ = np.ascontiguousarray(np.concatenate([-coef / 2, coef / 2]) if two else coef)
+            self.intercept_ = np.concatenate([-intercept / 2, intercept / 2]) if two else intercept
         self.assigned_ = np.full(len(self.categories_), -1)
         if self._sizes is not None:
             self.assigned_ = assign(self.quality_, self.share_, self._sizes, self.budget, self.active)
@@ -147,13 +152,13 @@ class CategoryRouter(EmbeddingRouter):
 
 def _shrunk(scores: np.ndarray, mean: np.ndarray, prior: float) -> np.ndarray:
     """Means of some questions, drawn towards the overall mean as if that had been seen `prior` times."""
-    count = (~np.isnan(scores)).sum(axis=0)
-    return np.asarray((np.nansum(scores, axis=0) + prior * mean) / np.maximum(count + prior, 1e-12))
+    count = (~np.isnan(scores)).sum(axis=0) + prior
+    return np.asarray(np.where(count > 0, (np.nansum(scores, axis=0) + prior * mean) / np.maximum(count, 1e-12), mean))
 
 
 def _below(row: np.ndarray, at: int) -> np.ndarray:
     """A category's scores with every other expert below the assigned one."""
-    lowered = np.minimum(row, 0.999 * row[at])
+    lowered = np.minimum(row, 0.999 * row[at] - 1e-6)
     lowered[at] = row[at]
     return np.asarray(lowered)
 
@@ -181,6 +186,9 @@ def assign(quality: np.ndarray, share: np.ndarray, sizes: np.ndarray, budget: fl
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     n_categories, n_experts = quality.shape
+    smallest, unit = f"{sizes.min():g}", max(float(sizes.max()), 1e-12)  # the solver's tolerance is for numbers near one
+    wanted = f"a budget of {budget} and an average of {active}"
+    sizes, budget, active = sizes / unit, None if budget is None else budget / unit, None if active is None else active / unit
     assigned, used = n_categories * n_experts, n_experts
     cost = np.concatenate([-(share[:, None] * quality).ravel(), np.zeros(used)])
     rows: list[np.ndarray] = []
@@ -201,6 +209,5 @@ def assign(quality: np.ndarray, share: np.ndarray, sizes: np.ndarray, budget: fl
     ones = np.ones(assigned + used)
     found = milp(cost, constraints=LinearConstraint(np.array(rows), low, high), integrality=ones, bounds=Bounds(0, 1))
     if not found.success:
-        smallest = f"{sizes.min():g}"
-        raise RouterError(f"no experts fit a budget of {budget} and an average of {active}: the smallest has {smallest}")
+        raise RouterError(f"no experts fit {wanted}: the smallest has {smallest}")
     return np.asarray(found.x[:assigned].reshape(n_categories, n_experts).argmax(axis=1))

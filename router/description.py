@@ -65,8 +65,9 @@ class DescriptionRouter(EmbeddingRouter):
         if self.scale is None:
             rows, guess = out_of_fold(self.head_, vectors, scores, queries)
             mean = np.nanmean(scores, axis=0)
-            missed = centred(scores[rows], mean)[1] - centred(guess, mean)[1]
-            told = centred(near[rows], self.near_)[1]
+            unseen = np.isnan(scores[rows])  # both sides are centred over the experts that were seen
+            missed = centred(scores[rows], mean)[1] - centred(np.where(unseen, np.nan, guess), mean)[1]
+            told = centred(np.where(unseen, np.nan, near[rows]), self.near_)[1]
             known = np.isfinite(missed)
             self.scale_ = max(0.0, float((missed[known] * told[known]).sum() / max(float((told[known] ** 2).sum()), 1e-12)))
         self.head_._fit(vectors, scores, queries)

@@ -20,6 +20,9 @@ _EDGE = 1e-3
 LIMIT = 2.0
 """Most log-odds by which ratings may move a score: a good expert at 0.8 stays above 0.35 whatever is said of it."""
 
+_LONGEST = 2 * LIMIT
+"""Length of what ratings add up to: more could move nothing, and would have to be unlearned when an expert changes."""
+
 
 class LivingRouter(BaseRouter):
     """A fitted router whose pool changes: what it wraps stays as it is, to the last bit.
@@ -44,8 +47,6 @@ class LivingRouter(BaseRouter):
     def __init__(self, base: Router | None = None, *, rate: float = 0.3, frozen: bool = False) -> None:
         if base is not None and not hasattr(base, "experts_"):
             raise RouterError(f"the {base.kind} router is not fitted: only a fitted one can live on")
-        if not 0 < rate <= 10:
-            raise RouterError(f"the rate of ratings must lie above 0 and up to 10, not {rate}")
         self.rate = rate
         self.frozen = frozen
         self._heads: dict[str, np.ndarray] = {}
@@ -55,6 +56,21 @@ class LivingRouter(BaseRouter):
         if base is not None:
             self._base = base
             self.experts_ = list(base.experts_)
+
+    @property
+    def rate(self) -> float:
+        """Step of a rating, in log-odds per unit of surprise.
+
+        Raises:
+            RouterError: It is set to something else than a number above 0 and up to 10.
+        """
+        return self._rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        if not 0 < rate <= 10:
+            raise RouterError(f"the rate of ratings must lie above 0 and up to 10, not {rate}")
+        self._rate = rate
 
     def fit(self, table: pd.DataFrame, tick: Tick | None = None) -> Self:
         """Refuse: what lives on is fitted already.
@@ -85,15 +101,15 @@ class LivingRouter(BaseRouter):
         queries, scores = pivot(check_scores(probes), [name])
         known = ~np.isnan(scores[:, 0])
         seen = self._seen(self._base.scores(list(queries["query"][known])))
-        start = {"bias": np.zeros(1), "head": np.zeros((seen.shape[1], 1))}
+        start = {"lift": np.zeros(1), "head": np.zeros((seen.shape[1], 1))}
 
         def forward(w: Weights, x: np.ndarray) -> Any:
             # the average of the others is where it starts, so that few probes move it little
-            logits = x[:, :1] + x @ w["head"] + w["bias"]
-            return logits, lambda g: {"head": x.T @ g, "bias": g.sum(axis=0)}
+            logits = x[:, :1] + x @ w["head"] + w["lift"]
+            return logits, lambda g: {"head": x.T @ g, "lift": g.sum(axis=0)}
 
         found = minimise(start, forward, seen, scores[known], decay=1.0 / max(1, int(known.sum())), steps=200)
-        self._heads[name] = np.concatenate([found["bias"], found["head"][:, 0]])
+        self._heads[name] = np.concatenate([found["lift"], found["head"][:, 0]])
         self.experts_.append(name)
         return self
 
@@ -167,7 +183,8 @@ class LivingRouter(BaseRouter):
         count = self._counts.get(expert, 0)
         told = self._told.get(expert, np.zeros(len(features)))
         step = self.rate / math.sqrt(1 + count / 100)  # later ratings move less, but never nothing
-        self._told[expert] = told + step * (score - predicted) * features
+        told = told + step * (score - predicted) * features
+        self._told[expert] = told * min(1.0, _LONGEST / max(float(np.linalg.norm(told)), 1e-12))
         self._counts[expert] = count + 1
         return self
 
@@ -196,7 +213,8 @@ class LivingRouter(BaseRouter):
             told = self._told.get(name)
             if told is not None and vector is not None:
                 moved = float(np.clip(told[0] + told[1:] @ vector, -LIMIT, LIMIT))
-                row[at] = sigmoid(_log_odds(row[at]) + moved)
+                there = sigmoid(_log_odds(row[at]) + moved)  # log-odds end at the edges: beyond them praise must not lower a score
+                row[at] = max(row[at], there) if moved > 0 else min(row[at], there) if moved < 0 else row[at]
         return row
 
     @staticmethod

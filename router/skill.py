@@ -64,7 +64,8 @@ class SkillRouter(EmbeddingRouter):
             )
         tagged = keywords_of(queries, self.tags)
         counts = Counter(word for words in tagged for word in words)
-        self.keywords_ = sorted(word for word, count in counts.items() if count >= min(self.least, max(counts.values())))
+        most = max(counts.values(), default=0)
+        self.keywords_ = sorted(word for word, count in counts.items() if count >= min(self.least, most)) or ["question"]
         column = {word: at for at, word in enumerate(self.keywords_)}
         has = np.zeros((len(tagged), len(column)))
         for row, words in enumerate(tagged):
@@ -77,7 +78,7 @@ class SkillRouter(EmbeddingRouter):
 
     def _tags(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The likeliest keywords and their weights, which sum to 1."""
-        likely = np.clip(self.coef_ @ vector + self.intercept_, 0, None)
+        likely: np.ndarray = np.clip(self.coef_ @ vector + self.intercept_, 0, None)
         order = np.argsort(-likely, kind="stable")[: self.tags]
         order = order[likely[order] > 0.1 * likely[order[0]]] if likely[order[0]] > 0 else order[:0]
         return order, likely[order] / max(float(likely[order].sum()), 1e-12)
@@ -89,8 +90,9 @@ class SkillRouter(EmbeddingRouter):
         if not len(keywords):
             return np.asarray(self.mean_)
         if self.weighting == "mean":
-            quality = (self.right_[keywords] + self.prior * self.mean_) / np.maximum(self.seen_[keywords] + self.prior, 1e-12)
-            return np.asarray(weight @ quality)
+            seen = self.seen_[keywords] + self.prior
+            quality = (self.right_[keywords] + self.prior * self.mean_) / np.maximum(seen, 1e-12)
+            return np.asarray(weight @ np.where(seen > 0, quality, self.mean_))
         record = 2 * self.right_ - self.seen_  # +1 for each right answer, -1 for each wrong one
         return recruiting(record[keywords].sum(axis=0), record.sum(axis=0), self.weighting)
 
@@ -137,8 +139,12 @@ def keywords_of(queries: pd.DataFrame, most: int) -> list[list[str]]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     texts = list(queries["query"])
-    vectorizer = TfidfVectorizer(min_df=2 if len(texts) >= 20 else 1, max_df=0.2 if len(texts) >= 20 else 1.0, max_features=1000)
-    counts = vectorizer.fit_transform([*texts, "nothing"])[:-1]
+    common = {"min_df": 2, "max_df": 0.2} if len(texts) >= 20 else {}
+    vectorizer = TfidfVectorizer(max_features=1000, **common)
+    try:
+        counts = vectorizer.fit_transform([*texts, "nothing"])[:-1]
+    except ValueError:  # no word tells questions apart
+        return [[] for _ in texts]
     words = vectorizer.get_feature_names_out()
     found = []
     for at in range(counts.shape[0]):

@@ -62,6 +62,8 @@ class StackRouter(EmbeddingRouter):
         self._context = features, experts
 
     def _fit(self, vectors: np.ndarray, scores: np.ndarray, queries: pd.DataFrame) -> None:
+        if not self.members:
+            raise RouterError("a stack wants at least one member")
         named = "category" in queries and queries["category"].nunique() > 1
         kinds = [kind if named or kind != "category" else "cluster" for kind in self.members]
         self.routers_ = [_make(kind, {"texts": self.texts} if kind == "knn" else {}) for kind in dict.fromkeys(kinds)]
@@ -74,7 +76,8 @@ class StackRouter(EmbeddingRouter):
         ]
         self._seen = np.concatenate([scores[foretold[0][0]] for foretold in rounds])
         guesses = [np.concatenate([foretold[at][1] for foretold in rounds]) for at in range(len(self.routers_))]
-        self._parts = [centred(np.where(np.isfinite(guess), guess, np.nan), self.mean_) for guess in guesses]
+        # where a cell was not seen, its guess does not count either: both are then centred over the same experts
+        self._parts = [centred(np.where(np.isfinite(guess) & ~np.isnan(self._seen), guess, np.nan), self.mean_) for guess in guesses]
         ease, rest = centred(self._seen, self.mean_)
         self.ease_ = _weights([part[0] for part in self._parts], ease)
         self.rest_ = _weights([part[1] for part in self._parts], rest)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from data.records import Call, Message, Sampling
+from data.records import Call, CounterpointError, Message, Sampling
 from experts.pool import ExpertPool
 
 LONGEST = 20
@@ -48,21 +48,28 @@ async def annotate(
     Returns:
         The table with a column `keywords`, separated by `;`, empty where nothing was named twice.
 
+    Raises:
+        CounterpointError: The expert answered nothing at all.
+
     Source:
         Chen et al. 2025, Symbolic Mixture-of-Experts, arXiv:2503.05641 (five rounds, counted); the wording is ours.
     """
     queries = table.drop_duplicates("query_id")[["query_id", "query"]].reset_index(drop=True)
-    done = 0
+    done, answered, failure = 0, 0, ""
 
     async def one(query_id: str, query: str) -> str:
-        nonlocal done
+        nonlocal done, answered, failure
         message = (Message("user", PROMPT.format(question=query)),)
         calls = [Call(f"{query_id}/keywords/{n}", expert, message, Sampling(64, 0.7, seed=n)) for n in range(rounds)]
         answers = await asyncio.gather(*(pool.answer(call) for call in calls))
         counts = Counter(word for answer in answers if answer.error is None for word in keywords_of_reply(answer.text))
+        answered += sum(answer.error is None for answer in answers)
+        failure = next((answer.error for answer in answers if answer.error is not None), failure)
         done += 1
         tick(done, len(queries))
         return ";".join(word for word, count in counts.most_common() if count >= min(2, rounds))
 
     found = await asyncio.gather(*(one(*row) for row in queries.itertuples(index=False)))
+    if not answered:
+        raise CounterpointError(f"{expert!r} answered none of {rounds * len(queries)} calls: {failure}")
     return table.assign(keywords=table["query_id"].map(dict(zip(queries["query_id"], found, strict=True))))

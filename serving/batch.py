@@ -135,7 +135,9 @@ async def run_batch(pipeline: Pipeline, source: Path, output: Path, on_line: Cal
             async for at, answer, trace in answers:
                 line, body, _ = asked[at]
                 if answer.error is not None or trace is None:
-                    status, kind, code = status_of(answer.error or "") if trace is not None else (400, "invalid_request_error", None)
+                    status, kind, code = status_of(answer.error or "")
+                    if trace is None:  # nobody was asked
+                        status, kind = 400, "invalid_request_error"
                     row = _row(line.custom_id, status, error_json(answer.error or "no answer", kind, code))
                 else:
                     row = _row(line.custom_id, 200, completion_json(body, f"chatcmpl-{line.custom_id}", answer, trace))

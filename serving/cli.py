@@ -235,7 +235,7 @@ def replay(
     router: Annotated[Path | None, typer.Option(help="Folder of a router; without it, one is fitted on the table's train split.")] = None,
     k: Annotated[int, typer.Option("--k", help="Experts to ask.", min=1)] = 3,
     aggregator: Annotated[str, typer.Option(help="Kind of aggregator.")] = "weighted",
-    split: Annotated[str, typer.Option(help="Split to replay, where the table has splits.")] = "test",
+    split: Annotated[list[str] | None, typer.Option(help="Splits to replay; test where the table has splits.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Experts of the table to leave out.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -243,32 +243,40 @@ def replay(
 
     Example: `counterpoint replay --scores scores.parquet --k 3 --aggregator weighted`
     """
-    _replay(scores, router, k, aggregator, split, as_json, exclude or [])
-
-
-def _replay(scores: Path, folder: Path | None, k: int, aggregator: str, split: str, as_json: bool, exclude: list[str]) -> None:
     from data.scores import count_leaked, experts_of, read_scores, rows_of
-    from router import KNNRouter, Router, load_router
+    from router import DEFAULT_KIND, KINDS, Router, load_router
     from serving.evaluation.systems import baselines, versus
     from serving.replay import replay as run_replay
-    from serving.show import console, systems_table
+    from serving.show import console, progress_bars, systems_table
 
-    table = read_scores(scores)
-    table = table[~table["expert"].isin(exclude)].reset_index(drop=True)
+    table = cli_router.left_out(read_scores(scores), exclude)
     has_splits = "split" in table.columns
-    rows = rows_of(table, [split] if has_splits else None)
-    if folder is None and not has_splits:
+    rows = rows_of(table, (split or ["test"]) if has_splits else None)
+    if router is None and not has_splits:
         raise CounterpointError(f"{scores} has no splits to fit a router on: give one by --router")
     train = rows_of(table, ["train", "tune"]) if has_splits and {"train", "tune"} & set(table["split"]) else None
     if train is not None and (leaked := count_leaked(table, ["train", "tune"])):
         _say(f"left out {leaked} questions of train and tune whose text also stands in test")
-    router: Router = KNNRouter().fit(rows_of(table, ["train"])) if folder is None else load_router(folder)
-    experts = [name for name in experts_of(rows) if name in router.experts_]
-    top, mixture = _run(run_replay(rows, router, k, aggregator))
-    systems = [*baselines(rows, train, experts), top, *([mixture] if k > 1 else [])]
-    comparisons = [versus(systems[-1], system) for system in systems[:3]]
+    with progress_bars() as tick:
+        fitted: Router
+        if router is None:
+            fitted = KINDS[DEFAULT_KIND]().fit(rows_of(table, ["train"]), lambda done, total: tick("texts to fit on", done, total))
+        else:
+            fitted = load_router(router)
+        experts = [name for name in experts_of(rows) if name in fitted.experts_]
+        top, mixture = _run(run_replay(rows, fitted, k, aggregator, lambda done, total: tick("questions", done, total)))
+    final = mixture if k > 1 else top
+    controls = baselines(rows, train, experts)
+    systems = [*controls, top, *([mixture] if k > 1 else [])]
+    comparisons = [versus(final, system) for system in systems[:3]]
     if as_json:
-        print(json.dumps({"systems": [system.row() for system in systems], "comparisons": comparisons}, indent=1))  # noqa: T201
+        row, costs = final.row(), final.costs
+        report = {name: row[name] for name in ("accuracy", "low", "high", "mean_calls")}
+        report["cost"] = None if costs is None else round(float(costs.mean()), 8)
+        by_name = {system.name: system.row()["accuracy"] for system in controls}
+        for name in ("best-single", "random", "category-oracle", "oracle"):
+            report[name.replace("-", "_")] = by_name.get(name)
+        print(json.dumps(report | {"systems": [system.row() for system in systems], "comparisons": comparisons}, indent=1))  # noqa: T201
         return
     console.print(
         systems_table(systems, f"{rows['query_id'].nunique()} questions of {scores.name}; accuracy in percent, tokens a question")

@@ -12,6 +12,8 @@ import typer
 from data.records import CounterpointError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from router import Router
     from serving.evaluation.routing import Measured
 
@@ -47,12 +49,11 @@ def fit(
     from serving.show import console, notes, progress_bars
 
     made = _settings(kind, encoder, seed, texts, descriptions, setting or [])
-    table = read_scores(scores)
+    table = left_out(read_scores(scores), exclude)
     splits = split or (["train"] if "split" in table.columns else None)
     rows = rows_of(table, splits)
     if splits and (leaked := count_leaked(table, splits)):
         notes.print(f"left out {leaked} questions of {', '.join(splits)} whose text also stands in test")
-    rows = rows[~rows["expert"].isin(exclude or [])].reset_index(drop=True)
     with progress_bars() as tick:
         router = KINDS[kind](**made).fit(rows, lambda done, total: tick("texts", done, total))
     router.save(output)
@@ -67,15 +68,16 @@ def _settings(
     Raises:
         CounterpointError: There is no such kind or setting, or a value does not fit.
     """
-    import inspect
+    from typing import get_type_hints
 
     import yaml
+    from pydantic import TypeAdapter, ValidationError
 
     from router import KINDS
 
     if kind not in KINDS:
         raise CounterpointError(f"no router is called {kind!r}; there are {', '.join(KINDS)}")
-    known = [entry.name for entry in inspect.signature(KINDS[kind].__init__).parameters.values() if entry.kind is entry.KEYWORD_ONLY]
+    known = {name: hint for name, hint in get_type_hints(KINDS[kind].__init__).items() if name != "return"}
     made: dict[str, Any] = {}
     for pair in pairs:
         name, given, value = pair.partition("=")
@@ -89,15 +91,47 @@ def _settings(
     if not texts and "texts" in known:
         made["texts"] = False
     if descriptions is not None:
+        made["descriptions"] = _descriptions(descriptions)
+    for name, value in made.items():
+        if name not in known:
+            raise CounterpointError(f"the {kind} router has no setting {name!r}; it has {', '.join(known) or 'none'}")
         try:
-            made["descriptions"] = yaml.safe_load(descriptions.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise CounterpointError(f"the descriptions in {descriptions} cannot be read: {' '.join(str(error).split())}") from error
-        if not isinstance(made["descriptions"], dict):
-            raise CounterpointError(f"{descriptions} holds no descriptions: wanted a mapping of experts and texts")
-    if unknown := [name for name in made if name not in known]:
-        raise CounterpointError(f"the {kind} router has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+            made[name] = TypeAdapter(known[name]).validate_python(value)
+        except ValidationError as error:
+            raise CounterpointError(f"--set {name}: {error.errors()[0]['msg']}, not {value!r}") from error
     return made
+
+
+def _descriptions(path: Path) -> dict[str, str]:
+    """Read what experts are good at.
+
+    Raises:
+        CounterpointError: The file is absent, no YAML, or no mapping of texts.
+    """
+    import yaml
+
+    try:
+        read = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise CounterpointError(f"the descriptions in {path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(read, dict) or not all(isinstance(part, str) for pair in read.items() for part in pair):
+        raise CounterpointError(f"{path} holds no descriptions: wanted a mapping of experts and texts")
+    return read
+
+
+def left_out(table: pd.DataFrame, names: Sequence[str] | None) -> pd.DataFrame:
+    """A score table without some of its experts.
+
+    Raises:
+        CounterpointError: One of them is not there, or no other.
+    """
+    there = list(dict.fromkeys(table["expert"]))
+    if unknown := [name for name in names or () if name not in there]:
+        raise CounterpointError(f"--exclude: no expert is called {unknown[0]!r}; the score table has {', '.join(there)}")
+    rows = table[~table["expert"].isin(names or ())].reset_index(drop=True)
+    if rows.empty:
+        raise CounterpointError("--exclude leaves no expert")
+    return rows
 
 
 @app.command("eval")
@@ -122,14 +156,14 @@ def evaluate(
     if known.empty:
         there = ", ".join(dict.fromkeys(table["expert"]))
         raise CounterpointError(f"the router knows {', '.join(router.experts_)}, the score table {there}: none in common")
-    bench = Bench.of(known, None, split) if "split" in known.columns else Bench(rows_of(known, None), None)
+    bench = Bench.of(known, None, split) if "split" in known.columns else Bench(rows_of(known, split), None)
     with progress_bars() as tick:
         measured = bench.measure(router.kind, router, tick)
         baselines = bench.baselines()
     if as_json:
         print(json.dumps(report_json(measured, baselines), indent=1))  # noqa: T201
         return
-    console.print(_table([*baselines.values(), measured], f"{len(measured.right)} questions of {scores.name}"))
+    _print(_table([*baselines.values(), measured], f"{len(measured.right)} questions of {scores.name}"))
     for name, other in baselines.items():
         console.print(_versus(measured, other, name))
 
@@ -157,7 +191,7 @@ def compare(
     from serving.evaluation.routing import Bench, report_json
     from serving.show import console, notes, progress_bars
 
-    kinds = kind or [name for name, made in KINDS.items() if issubclass(made, EmbeddingRouter)]
+    kinds = list(dict.fromkeys(kind)) if kind else [name for name, made in KINDS.items() if issubclass(made, EmbeddingRouter)]
     settings = {name: _settings(name, encoder, None, True, descriptions if name == "description" else None, []) for name in kinds}
     table = read_scores(scores)
     bench = Bench.of(table, fit_split, split)
@@ -173,13 +207,22 @@ def compare(
                 notes.print(f"{name}: left out, {error}")
     if not measured:
         raise CounterpointError("no kind could be fitted on this table")
-    files = write_figure([*baselines.values(), *measured], figure)
     if as_json:
         print(json.dumps({each.name: report_json(each, baselines) for each in measured}, indent=1))  # noqa: T201
-        return
-    title = f"{len(measured[0].right)} questions of {scores.name}"
-    console.print(_table([*baselines.values(), *measured], title, best_of=measured))
-    console.print(f"Figure: {', '.join(map(str, files))}")
+    else:
+        _print(_table([*baselines.values(), *measured], f"{len(measured[0].right)} questions of {scores.name}", best_of=measured))
+    files = write_figure([*baselines.values(), *measured], figure)  # after the numbers, which a path that cannot be written must not cost
+    if not as_json:
+        console.print(f"Figure: {', '.join(map(str, files))}")
+
+
+def _print(table: Any) -> None:
+    """Print a table that is wider than most; what is piped has no edge to keep."""
+    from serving.show import console
+
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
 
 
 def _table(rows: Sequence[Measured], title: str, best_of: Sequence[Measured] = ()) -> Any:
@@ -196,7 +239,7 @@ def _table(rows: Sequence[Measured], title: str, best_of: Sequence[Measured] = (
     heads += [*(["APGR", "CPT 50%", "CPT 80%"] if two else []), *(["cost", "AIQ"] if costs else []), "ms", "fit s"]
     table = Table(title=f"{title}; accuracy, regret and calibration error in percent points", title_justify="left")
     for head in heads:
-        table.add_column(head, justify="left" if head in ("router", "with the best") else "right")
+        table.add_column(head, justify="left" if head in ("router", "with the best") else "right", overflow="fold")
     for each in rows:
         accuracy = each.accuracy
         cells = [each.name, f"{100 * accuracy.mean:.2f}", f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}"]
@@ -205,7 +248,7 @@ def _table(rows: Sequence[Measured], title: str, best_of: Sequence[Measured] = (
             same = "best" if each is best else "tie" if gap.tie else f"{100 * gap.mean:+.1f}"
             cells.append(same if each in best_of or each.name not in ("oracle", "category-oracle") else "")
         knows = each.name in ("random", "best-single", "category-oracle", "oracle")
-        cells.append("" if oracle is None else f"{-100 * each.versus(oracle).mean:.1f}")
+        cells.append("" if oracle is None else f"{100 * oracle.versus(each).mean:.1f}")
         cells.append("" if each.name == "random" else f"{100 * metrics.hit_rate(each.predicted, each.truth):.1f}")
         cells.append("" if knows else f"{100 * each.ece:.1f}")
         if two:
@@ -249,8 +292,6 @@ def add(
 
     Example: `counterpoint router add router --expert new --scores probes.parquet -o router-2`
     """
-    import yaml
-
     from data.scores import read_scores
     from serving.show import console
 
@@ -260,11 +301,7 @@ def add(
     if scores is not None:
         living.join(expert, read_scores(scores))
     else:
-        try:
-            others = {} if descriptions is None else yaml.safe_load(descriptions.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise CounterpointError(f"the descriptions in {descriptions} cannot be read: {' '.join(str(error).split())}") from error
-        living.join_described(expert, str(description), others)
+        living.join_described(expert, str(description), {} if descriptions is None else _descriptions(descriptions))
     living.save(output)
     console.print(f"router of {len(living.experts_)} experts, {expert} among them, in {output}")
 
@@ -287,8 +324,8 @@ def remove(folder: FolderArgument, output: OutputOption, expert: ExpertOption) -
 def feedback(
     folder: FolderArgument,
     output: OutputOption,
-    ratings: Annotated[Path, typer.Option("--ratings", help="Ratings as a score table: query, expert and score from 0 to 1.")],
-    rate: Annotated[float, typer.Option(help="How far one rating moves an expert.")] = 0.3,
+    ratings: Annotated[Path, typer.Option("--ratings", help="Ratings as a score table: query_id, query, expert and score, 0 to 1.")],
+    rate: Annotated[float | None, typer.Option(help="How far one rating moves an expert; the router's own, else 0.3.")] = None,
 ) -> None:
     """Take ratings of answers: each moves the expert that gave the answer, within bounds, and no other.
 
@@ -299,7 +336,10 @@ def feedback(
 
     table = read_scores(ratings)
     living = _living(folder)
-    living.rate = rate
+    if living.frozen:
+        raise CounterpointError(f"the router in {folder} is frozen: it takes no ratings")
+    if rate is not None:
+        living.rate = rate
     unknown = sorted(set(table["expert"]) - set(living.experts_))
     if unknown:
         raise CounterpointError(f"{ratings}: no expert is called {unknown[0]!r}; the router has {', '.join(living.experts_)}")
@@ -355,7 +395,7 @@ def annotate(
     """
     import asyncio
 
-    from data.scores import read_scores, write_scores
+    from data.scores import FORMATS, read_scores, write_scores
     from experts.pool import ExpertPool
     from serving.annotate import annotate as run
     from serving.config import expert_specs, load_config
@@ -367,6 +407,8 @@ def annotate(
     if not specs:
         raise CounterpointError(f"no expert is called {expert!r}; the mixture has {', '.join(each.name for each in mixture.experts)}")
     table = read_scores(scores)
+    if output.suffix not in FORMATS:  # before the work, not after it
+        raise CounterpointError(f"cannot write {output}: wanted a file ending in {', '.join(FORMATS)}")
 
     async def work(tick: Any) -> Any:
         async with ExpertPool(specs) as pool:

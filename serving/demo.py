@@ -20,7 +20,7 @@ from data.skills import FAMILIES, Task, generate
 from experts.models import PACKAGED, installed
 from experts.pool import ExpertPool
 from experts.scheduler import Arrival, Scheduler
-from router import FixedK, KNNRouter
+from router import DEFAULT_KIND, KINDS, FixedK
 from serving.config import ASSETS, ExpertConfig, MixtureConfig, expert_specs, load_config
 from serving.evaluation.systems import System, baselines, best_single, versus
 from serving.pipeline import Pipeline
@@ -120,7 +120,7 @@ async def measure(config: MixtureConfig, folder: Path, tick: Tick) -> MixtureCon
         names = [expert.name for expert in measured.experts]
         table = await profile(pool, tasks, names, folder / "scores.parquet", lambda done, total, _: tick("measuring experts", done, total))
     train = rows_of(table, ["train"])
-    KNNRouter().fit(train[train["expert"] != CONTROL]).save(folder / "router")
+    KINDS[DEFAULT_KIND]().fit(train[train["expert"] != CONTROL]).save(folder / "router")
     assert config.router is not None
     return config.model_copy(update={"router": config.router.model_copy(update={"path": str(folder / "router")})})
 

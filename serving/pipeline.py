@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import count
@@ -20,6 +20,9 @@ from router import FixedK, Policy, Router, load_router
 from router.cards import Card, Situation
 from router.preference import Preference
 from serving.config import MixtureConfig, cards_of, expert_specs
+
+TURNS = 32
+"""Turns that are looked at to find where a conversation was routed; of a longer one, the latest."""
 
 
 class RequestError(CounterpointError):
@@ -128,9 +131,12 @@ class Pipeline:
             make_aggregator(request.aggregator)
         if not request.question.strip():
             raise RequestError("the question is empty: wanted a user message with some text")
+        return self._decide(request, self._last(request))
+
+    def _decide(self, request: Request, last: Sequence[str]) -> Route:
         request = self._within_context(request)
         scores, reasons = self._scores(request.asked)
-        return replace(self.policy.choose(request, scores, self._situation(request)), reasons=reasons)
+        return replace(self.policy.choose(request, scores, self._situation(request, last)), reasons=reasons)
 
     def _scores(self, text: str) -> tuple[dict[str, float], tuple[str, ...]]:
         """Every expert's score, and what speaks for them; experts that the router does not know count as average."""
@@ -149,17 +155,19 @@ class Pipeline:
         small = [name for name, spec in self.pool.specs.items() if not fits(spec, request.messages, request.sampling)]
         if not small:
             return request
-        allowed = [n for n in self.pool if (request.experts is None or n in request.experts) and n not in request.exclude]
+        cards = {name: self.cards.get(name, Card()) for name in self.pool}
+        answering = [name for name, card in cards.items() if card.role != "constant" or card.matches(request.question)]
+        allowed = [n for n in answering if (request.experts is None or n in request.experts) and n not in request.exclude]
         if allowed and all(name in small for name in allowed):
             largest = max(allowed, key=lambda name: self.pool.specs[name].max_model_len)
             held = self.pool.specs[largest].max_model_len
             raise ContextError(
-                f"the prompt and its answer are too long for every expert that may answer: the largest context, of {largest!r}, "
+                f"the prompt and its answer are too long for every expert that may answer: the context of {largest!r}, the largest, "
                 f"holds {held} tokens; shorten the prompt or lower max_tokens"
             )
         return replace(request, exclude=tuple(dict.fromkeys((*request.exclude, *small))))
 
-    def _situation(self, request: Request) -> Situation:
+    def _situation(self, request: Request, last: Sequence[str]) -> Situation:
         """What the policy may know beside the scores: prices, the last turn's experts and, where it is wanted, who is loaded."""
         size = sum(len(message.content.encode("utf-8", "replace")) + 16 for message in request.messages) + 64
         cards = {}
@@ -167,16 +175,21 @@ class Pipeline:
             card = self.cards.get(name, Card())
             most = spec.cost_usd(size + len((spec.system or "").encode()), spec.limit(request.sampling)) if any(spec.price) else 0.0
             cards[name] = replace(card, usd=most) if most else card
-        preference: Preference = getattr(self.policy, "preference", Preference())
-        last = self._last(request) if preference.sticky else ()
-        return Situation(cards, self.pool.resident if preference.resident_within else frozenset(), last)
+        return Situation(cards, self.pool.resident if self._preference.resident_within else frozenset(), tuple(last))
+
+    @property
+    def _preference(self) -> Preference:
+        return getattr(self.policy, "preference", Preference())
 
     def _last(self, request: Request) -> tuple[str, ...]:
         """Where the conversation's turn before this one was routed: found again from the conversation, so nothing is stored."""
-        turns = [at for at, message in enumerate(request.messages) if message.role == "user"]
-        if len(turns) < 2:
-            return ()
-        return self.route(replace(request, messages=request.messages[: turns[-2] + 1])).experts
+        last: tuple[str, ...] = ()
+        if self._preference.sticky:
+            turns = [at for at, message in enumerate(request.messages) if message.role == "user" and message.content.strip()]
+            for at in turns[:-1][-TURNS:]:
+                with suppress(CounterpointError):  # what this turn allows may have left an earlier one nobody
+                    last = self._decide(replace(request, messages=request.messages[: at + 1]), last).experts
+        return last
 
     async def answer(self, request: Request, route: Route | None = None) -> tuple[Answer, Trace]:
         """Answer one request.
@@ -250,8 +263,9 @@ class Pipeline:
             work.cancel()
         for part in answers:
             usage += part.usage
-        latency = max((part.latency_s for part in answers), default=0.0)
-        asked = with_reserve(route) if len(answers) > len(route.experts) else route
+        at = len(route.experts)  # the reserve was asked after the others had answered
+        latency = sum(max((part.latency_s for part in group), default=0.0) for group in (answers[:at], answers[at:]))
+        asked = with_reserve(route) if len(answers) > at else route
         trace = Trace(request.id, asked, tuple(answers), aggregator.kind, answer.support, usage)
         yield Finished(replace(answer, usage=usage, latency_s=max(latency, answer.latency_s)), trace)
 
@@ -303,7 +317,7 @@ def with_reserve(route: Route) -> Route:
 
 def _another_sample(sampling: Sampling, sample: int) -> dict[str, object]:
     """Settings of an expert's second and later answers to one question, so that they can differ from the first."""
-    return {"temperature": sampling.temperature or 0.7, "seed": (sampling.seed or 0) + sample}
+    return {"temperature": sampling.temperature or 0.7, "seed": ((sampling.seed or 0) + sample) % 2**63}
 
 
 async def _until(work: asyncio.Task[object], events: asyncio.Queue[Written | Answer]) -> AsyncIterator[Written | Answer]:

@@ -14,6 +14,9 @@ from data.scores import experts_of, pivot
 from router import FixedK, Router
 from serving.evaluation.systems import System
 
+Tick = Callable[[int, int], None]
+"""Told of questions done and their total."""
+
 
 async def aggregate_first(
     name: str,
@@ -39,7 +42,7 @@ async def aggregate_first(
     async def ask(expert: str, messages: Sequence[Message], **sampling: object) -> Answer:
         raise CounterpointError(f"the aggregator {aggregator!r} asks an LLM, so given answers cannot replay it")
 
-    right, calls, tokens = [], [], []
+    right, calls, tokens, costs = [], [], [], []
     for request, route, answers in rows:
         cut = Route(route.experts[:k], route.weights[:k], route.primary, route.scores)
         parts = answers[:k]
@@ -47,7 +50,9 @@ async def aggregate_first(
         right.append(score(request, final) if final.text and final.error is None else 0.0)
         calls.append(len(parts))
         tokens.append(sum(part.usage.prompt_tokens + part.usage.completion_tokens for part in parts))
-    return System(name, np.array(right, dtype=float), np.array(calls, dtype=float), np.array(tokens, dtype=float))
+        costs.append(sum(part.usage.cost_usd for part in parts))
+    known = np.array(costs, dtype=float) if any(costs) else None
+    return System(name, np.array(right, dtype=float), np.array(calls, dtype=float), np.array(tokens, dtype=float), known)
 
 
 async def aggregate_recorded(
@@ -73,17 +78,20 @@ async def aggregate_recorded(
     return await aggregate_first(name, rows, k, aggregator, lambda request, final: recorded.score(request.id, final.expert))
 
 
-def routes_of(router: Router, queries: pd.DataFrame, experts: Sequence[str], k: int) -> list[Route]:
+def routes_of(router: Router, queries: pd.DataFrame, experts: Sequence[str], k: int, tick: Tick = lambda done, total: None) -> list[Route]:
     """Route every question to its k best experts among those of the table."""
     policy = FixedK(k)
-    routes = []
+    routes: list[Route] = []
     for query_id, query in zip(queries["query_id"], queries["query"], strict=True):
+        tick(len(routes) + 1, len(queries))
         scores = dict(zip(router.experts_, router.scores([query])[0].tolist(), strict=True))
         routes.append(policy.choose(Request(query_id, (Message("user", query),)), {name: scores[name] for name in experts}))
     return routes
 
 
-async def replay(table: pd.DataFrame, router: Router, k: int, aggregator: str) -> tuple[System, System]:
+async def replay(
+    table: pd.DataFrame, router: Router, k: int, aggregator: str, tick: Tick = lambda done, total: None
+) -> tuple[System, System]:
     """Run router and aggregator over recorded answers: the router's first choice alone, and the mixture of k.
 
     Raises:
@@ -95,6 +103,6 @@ async def replay(table: pd.DataFrame, router: Router, k: int, aggregator: str) -
             f"the router knows {', '.join(router.experts_)}, the score table {', '.join(experts_of(table))}: none in common"
         )
     queries, _ = pivot(table, experts)
-    recorded, routes = Recorded(table), routes_of(router, queries, experts, k)
+    recorded, routes = Recorded(table), routes_of(router, queries, experts, k, tick)
     top = await aggregate_recorded("router-top-1", queries, routes, recorded, 1, "vote")
     return top, await aggregate_recorded(f"mixture-k{k}", queries, routes, recorded, k, aggregator)

@@ -40,7 +40,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 def route_lines(route: Route) -> list[str]:
     """Say in lines who is asked, and why."""
-    lines = [f"nearest  {reason}" for reason in route.reasons]
+    lines = [f"reason   {reason}" for reason in route.reasons]
     lines.append("scores   " + "  ".join(f"{name} {score:.2f}" for name, score in route.scores.items()))
     lines.append("route    " + ", ".join(f"{name} ({weight:.2f})" for name, weight in zip(route.experts, route.weights, strict=True)))
     return lines

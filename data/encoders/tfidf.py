@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
 
-from data.encoders.base import unit
+from data.encoders.base import remembering, unit
 
 _WORDS, _DIM = 10_000, 128
+_WORD = r"(?u)[a-zA-Z0-9\u00c0-\u024f]+|\w"
+"""Words of Latin letters, and single characters of other scripts."""
 
 
 class TfidfEncoder:
@@ -24,13 +25,17 @@ class TfidfEncoder:
 
     def fit(self, texts: Sequence[str]) -> Self:
         """Learn words, their rarity and the folding."""
-        from sklearn.decomposition import TruncatedSVD
+        from sklearn.utils.extmath import randomized_svd
 
-        vectorizer = self._vectorizer(None, min_df=2 if len(texts) >= 100 else 1)
-        counts = vectorizer.fit_transform([text or " " for text in texts] + ["empty"])[:-1]
-        dim = max(1, min(_DIM, min(counts.shape) - 1))
-        folding = TruncatedSVD(dim, random_state=0).fit(counts)
-        self._take(sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__), vectorizer.idf_, folding.components_)
+        some = [*texts, "empty empty"]  # a word that is there twice, so that there is always one
+        try:
+            vectorizer = self._vectorizer(None, min_df=2 if len(texts) >= 100 else 1)
+            counts = vectorizer.fit_transform(some)[:-1]
+        except ValueError:  # every word is a rare one
+            vectorizer = self._vectorizer(None)
+            counts = vectorizer.fit_transform(some)[:-1]
+        _, _, components = randomized_svd(counts, max(1, min(_DIM, min(counts.shape) - 1)), random_state=0)
+        self._take(sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__), vectorizer.idf_, components)
         return self
 
     @staticmethod
@@ -38,7 +43,9 @@ class TfidfEncoder:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         most = None if vocabulary is not None else _WORDS
-        return TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=min_df, max_features=most, vocabulary=vocabulary)
+        return TfidfVectorizer(
+            token_pattern=_WORD, sublinear_tf=True, ngram_range=(1, 2), min_df=min_df, max_features=most, vocabulary=vocabulary
+        )
 
     def _take(self, words: list[str], idf: np.ndarray, components: np.ndarray) -> None:
         self.words_, self.idf_ = words, np.asarray(idf, dtype=np.float32)
@@ -46,7 +53,7 @@ class TfidfEncoder:
         self._fitted = self._vectorizer({word: at for at, word in enumerate(words)})
         self._fitted.idf_ = self.idf_.astype(np.float64)
         self._folding = self.components_.astype(np.float32).T
-        self._remembered = lru_cache(maxsize=1 << 12)(self._one)
+        self._remembered = remembering(self._one)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Encode n texts, shape (n, dim), float32."""

@@ -28,6 +28,8 @@ def write_figure(measured: Sequence[Measured], path: Path) -> list[Path]:
     Raises:
         CounterpointError: They cannot be written.
     """
+    if not path.name:
+        raise CounterpointError(f"the figure needs the name of a file, not {path}")
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 

@@ -22,7 +22,7 @@ TIMED = 200
 """Questions by which the time of a decision is measured."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Measured:
     """A router on n questions.
 
@@ -32,7 +32,7 @@ class Measured:
         categories: Category of each question, empty where there are none.
         predicted: Its scores, shape (n, n_experts).
         truth: What was recorded, same shape.
-        costs: What each call cost, same shape; None where the table does not tell.
+        costs: What each call cost, same shape; None where the table does not tell, or not of every expert.
         latency_ms: Median milliseconds of one decision, text in, route out, on one thread.
         fit_s: Seconds of fitting, NaN where it was loaded.
     """
@@ -74,10 +74,12 @@ class Measured:
         return paired(self.right[known], other.right[known])
 
     def two_experts(self) -> dict[str, float]:
-        """APGR and CPT, where there are two experts."""
+        """APGR and CPT, where there are two experts; NaN where no question has both."""
         if self.truth.shape[1] != 2:
             return {}
         known = ~np.isnan(self.truth).any(axis=1)
+        if not known.any():
+            return dict.fromkeys(("apgr", "cpt50", "cpt80"), float("nan"))
         strong, weak = metrics.strong_of(self.truth)
         gain = (self.predicted[:, strong] - self.predicted[:, weak])[known]
         scores = self.truth[known, strong], self.truth[known, weak]
@@ -153,7 +155,8 @@ class Bench:
         if "cost" not in self.test.columns or not (self.test["cost"].fillna(0) > 0).any():
             return None
         wide = self.test.pivot(index="query_id", columns="expert", values="cost")
-        return np.asarray(wide.reindex(index=queries["query_id"], columns=list(experts)).to_numpy(dtype=float))
+        costs = np.asarray(wide.reindex(index=queries["query_id"], columns=list(experts)).to_numpy(dtype=float))
+        return None if np.isnan(costs).all(axis=0).any() else costs
 
     def fit(self, kind: str, settings: dict[str, Any], tick: Tick = lambda stage, done, total: None) -> Measured:
         """Fit a router of a kind on the train part, and measure it.
@@ -171,7 +174,7 @@ class Bench:
         """Chance, the best single expert, and the two oracles.
 
         The best single expert is the one that is best on these very questions, which is the hardest form of that baseline; random
-        is the mean over the experts that answered. The category oracle chooses by the train part where there is one.
+        is the mean over the experts that answered. The category oracle chooses by the train part where it has all experts.
         """
         experts = experts_of(self.test)
         queries, truth = pivot(self.test, experts)
@@ -182,9 +185,10 @@ class Bench:
         mean[known] = np.nanmean(truth[known], axis=1)
         found["random"] = Measured("random", mean, chance.categories, chance.predicted, truth, chance.costs, chance.latency_ms)
         if "category" in queries:
-            source = self.train if self.train is not None and "category" in self.train.columns else self.test
-            source = source[source["expert"].isin(experts)]
-            found["category-oracle"] = self.measure("category-oracle", CategoryOracleRouter().fit(source))
+            learned = self.train is not None and "category" in self.train.columns and set(experts) <= set(self.train["expert"])
+            source = self.train if self.train is not None and learned else self.test
+            fitted = CategoryOracleRouter().fit(source[source["expert"].isin(experts)])
+            found["category-oracle"] = self.measure("category-oracle", fitted)
         found["oracle"] = self.measure("oracle", OracleRouter().fit(self.test))
         return found
 

@@ -21,12 +21,14 @@ class System:
         right: Score of each question, shape (n,).
         calls: Calls of experts for each question, shape (n,).
         tokens: Tokens read and written for each question, shape (n,).
+        costs: What its calls cost on each question, in the table's unit, shape (n,); None where that is not known.
     """
 
     name: str
     right: np.ndarray
     calls: np.ndarray
     tokens: np.ndarray
+    costs: np.ndarray | None = None
 
     def interval(self, seed: int = 0) -> Interval:
         """Accuracy with its 95% interval."""
@@ -59,7 +61,7 @@ def baselines(test: pd.DataFrame, train: pd.DataFrame | None, experts: Sequence[
 
     The best single expert is the one that is best on these very questions, which is the hardest form of that baseline. The
     category oracle knows each question's true family and takes the expert that was best on it in train; without a train
-    table, the best on these questions.
+    table that has all experts, the best on these questions.
 
     Args:
         test: Score table of the questions.
@@ -77,13 +79,19 @@ def baselines(test: pd.DataFrame, train: pd.DataFrame | None, experts: Sequence[
         System("best-single", scores[:, best], one, tokens[:, best]),
     ]
     if "category" in queries.columns:
-        source, quality = pivot(train if train is not None else test, experts)
-        known = {c: int(np.nanmean(quality[(source["category"] == c).to_numpy()], axis=0).argmax()) for c in source["category"].unique()}
+        source, quality = pivot(train if train is not None and set(experts) <= set(train["expert"]) else test, experts)
+        known = {name: _best_column(quality[(source["category"] == name).to_numpy()]) for name in source["category"].dropna().unique()}
         picks = np.array([known.get(category, best) for category in queries["category"]])
         systems.append(System("category-oracle", scores[every, picks], one, tokens[every, picks]))
     oracle = scores.argmax(axis=1)
     systems.append(System("oracle", scores.max(axis=1), one, tokens[every, oracle]))
     return systems + [System(f"expert:{name}", scores[:, at], one, tokens[:, at]) for at, name in enumerate(experts)]
+
+
+def _best_column(scores: np.ndarray) -> int:
+    """The column of the highest mean; one without any score is never it."""
+    count = (~np.isnan(scores)).sum(axis=0)
+    return int(np.where(count > 0, np.nansum(scores, axis=0) / np.maximum(count, 1), -1).argmax())
 
 
 def best_single(test: pd.DataFrame, experts: Sequence[str]) -> str:

@@ -72,9 +72,8 @@ def test_any_changed_byte_of_the_json_is_refused_or_changes_nothing(folder: Path
             try:
                 assert read_artefact(folder)[0] == head  # such as one blank that became another
                 harmless += 1
-            except CounterpointError as error:
-                assert "\n" not in str(error)
-                assert str(folder) in str(error)
+            except CounterpointError:
+                refused(folder)
     assert harmless < len(whole) / 10
 
 
@@ -109,7 +108,7 @@ def test_a_version_that_is_not_known_is_shown(folder: Path, version: object) -> 
     assert f"has version {version}" in refused(folder)
 
 
-@pytest.mark.skip(reason="artefacts of version 1 are not read yet")
+@pytest.mark.skip(reason="wants an artefact that version 1 wrote")
 def test_an_artefact_of_version_1_is_read() -> None: ...
 
 
@@ -165,7 +164,6 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_artefact(tmp_path / "file" / "router", (HEAD, ARRAYS))
 
 
-@pytest.mark.xfail(strict=True, reason="what JSON or UTF-8 cannot hold is found out by the writer of the file")
 @pytest.mark.parametrize("setting", ["\ud800", np.int64(3), np.array([1.0])], ids=["half character", "integer", "array"])
 def test_a_setting_that_json_cannot_hold_is_refused_in_one_line(tmp_path: Path, setting: object) -> None:
     try:

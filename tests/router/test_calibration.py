@@ -31,7 +31,7 @@ def test_by_hand() -> None:
 
 def test_what_needs_no_correction_is_left_as_it_is() -> None:
     p = np.array([[0.0, 0.003, 0.3], [0.5, 0.999, 1.0]])
-    np.testing.assert_array_equal(Calibration()(p), p)
+    np.testing.assert_allclose(Calibration()(p), p, atol=1e-6)
 
 
 @given(slopes, offsets, st.lists(st.floats(-0.5, 1.5), min_size=2, max_size=8))
@@ -132,13 +132,11 @@ def test_answers_that_were_all_right_give_a_curve_of_finite_numbers() -> None:
         assert found(np.array(0.5)) == pytest.approx(score, abs=0.05)
 
 
-@pytest.mark.xfail(strict=True, reason="a step of Newton's method may overshoot where predictions are far off, and is not halved")
 @pytest.mark.parametrize(("low", "high", "offset"), [(0.02, 0.2, 5.0), (0.05, 0.3, 4.0), (0.01, 0.1, 3.5), (0.8, 0.98, -5.0)])
 def test_a_planted_slope_is_found_where_predictions_are_far_off(low: float, high: float, offset: float) -> None:
     assert Calibration.fit(*drawn(1.0, offset, low=low, high=high)).slope == pytest.approx(1, abs=0.15)
 
 
-@pytest.mark.xfail(strict=True, reason="log-odds are cut at 30, which a steep curve reaches within 0 and 1")
 def test_experts_keep_their_order_on_the_steepest_curve_that_is_found() -> None:
     right = np.random.default_rng(0).integers(0, 2, (5000, 4)).astype(float)
     a, b = Calibration.fit(0.4 + 0.2 * right, right)(np.array([0.95, 0.99]))

@@ -45,7 +45,7 @@ def every_budget(sizes: np.ndarray) -> list[float]:
 def test_the_assignment_is_the_best_of_all_within_every_budget(budget: float | None, active: float | None) -> None:
     wanted = best(QUALITY, SHARE, SIZES, budget, active)
     if wanted is None:
-        with pytest.raises(RouterError, match="no experts fit a budget of .*: the smallest has 3"):
+        with pytest.raises(RouterError, match=r"no experts fit a budget of .*: the smallest has 3"):
             assign(QUALITY, SHARE, SIZES, budget, active)
         return
     chosen = assign(QUALITY, SHARE, SIZES, budget, active)
@@ -116,8 +116,8 @@ def test_one_category_for_all_is_the_overall_mean(axes: str, table_of: TableOf) 
 def test_questions_without_a_category_count_in_the_means_only(axes: str, table_of: TableOf) -> None:
     table = table_of([*TEXTS, "c"], {name: [*cells, 1.0] for name, cells in SCORES.items()}, category=[*KINDS, None])
     router = CategoryRouter(prior=0.0, soft=False, floor=0.7, encoder=axes).fit(table)
-    np.testing.assert_allclose(router.scores(["a"]), [[2.5 / 3, 0, 0.5]], atol=1e-9)
-    np.testing.assert_allclose(CategoryRouter(floor=1.0, encoder=axes).fit(table).scores(["a"]), [[4.5 / 8, 4.5 / 8, 4.5 / 8]])
+    np.testing.assert_allclose(router.scores(["a"]), [[2.5 / 3, 0, 0.5]], atol=1e-6)
+    np.testing.assert_allclose(CategoryRouter(floor=1.0, encoder=axes).fit(table).scores(["a"]), [[4.5 / 8, 4.5 / 8, 4.5 / 8]], atol=1e-6)
 
 
 def test_a_new_expert_changes_nothing_of_the_classifier(axes: str, table_of: TableOf) -> None:
@@ -201,33 +201,28 @@ def test_a_setting_out_of_range_is_shown(score_table: pd.DataFrame, setting: dic
     assert f"{name}={value}" in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="without a prior an expert that a category does not know counts as always wrong")
 def test_an_expert_that_a_category_does_not_know_gets_its_overall_mean(axes: str, table_of: TableOf) -> None:
     holes = {"x": SCORES["x"], "y": [None] * 3 + [1, 1, 0.5, 1]}
     router = CategoryRouter(prior=0.0, soft=False, encoder=axes).fit(table_of(TEXTS, holes, category=KINDS))
     assert router.scores(["a"])[0, 1] == pytest.approx(3.5 / 4)
 
 
-@pytest.mark.xfail(strict=True, reason="nothing is below 0, so that experts outside the budget are equal to an assigned one that is always wrong")
 def test_an_expert_outside_the_budget_is_below_one_that_is_always_wrong(axes: str, table_of: TableOf) -> None:
     table = table_of(TEXTS, {"x": SCORES["x"], "y": [0.0] * 7}, category=KINDS)
     router = CategoryRouter(sizes={"x": 70, "y": 7}, budget=7, encoder=axes).fit(table)
     assert router.scores(["a"])[0].argmax() == 1
 
 
-@pytest.mark.xfail(strict=True, reason="what is held out for the calibration may be all that has a category")
 def test_a_table_with_few_categories_is_fitted(axes: str, table_of: TableOf) -> None:
     table = table_of(["a", "b"] * 10, {"x": [1.0, 0.0] * 10}, category=["sums", *[None] * 19])
     CategoryRouter(encoder=axes).fit(table)
 
 
-@pytest.mark.xfail(strict=True, reason="what is held out for the calibration may be all that is known of the only expert within the budget")
 def test_an_expert_of_few_answers_may_be_the_only_one_within_the_budget(axes: str, table_of: TableOf) -> None:
     table = table_of(["a", "b"] * 10, {"x": [1.0, 0.0] * 10, "y": [1.0, *[None] * 19]}, category=["sums", "words"] * 10)
     CategoryRouter(sizes={"x": 70, "y": 7}, budget=7, encoder=axes).fit(table)
 
 
-@pytest.mark.xfail(strict=True, reason="the solver's tolerance is relative to numbers near 1")
 def test_sizes_may_be_counted_in_single_parameters() -> None:
     share = np.array([0.00280609, 0.31785396, 0.66440289, 0.01493707])  # sums to a hair above 1
     assert assign(np.ones((4, 1)), share, np.array([7e9]), None, 7e9).tolist() == [0, 0, 0, 0]

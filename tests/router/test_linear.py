@@ -34,7 +34,7 @@ def test_by_hand_on_two_questions(axes: str, table_of: TableOf) -> None:
 @pytest.mark.parametrize("score", [1.0, 0.0, 0.3])
 def test_where_there_is_nothing_to_tell_apart_the_mean_stands(score: float, table_of: TableOf) -> None:
     router = LinearRouter().fit(table_of([f"question {at}" for at in range(4)], {"x": [score] * 4}))
-    np.testing.assert_allclose(router.scores(["anything", "else"]), [[score], [score]], atol=1e-12)
+    np.testing.assert_allclose(router.scores(["anything", "else"]), [[score], [score]], atol=1e-6)
 
 
 def test_one_and_the_same_question_gets_its_mean_score(table_of: TableOf) -> None:
@@ -157,7 +157,6 @@ def test_a_penalty_out_of_range_is_shown(score_table: pd.DataFrame, penalty: flo
         LinearRouter(penalty=penalty).fit(score_table)
 
 
-@pytest.mark.xfail(strict=True, reason="where there are too few questions to calibrate, all that is above 1 becomes 1")
 def test_of_two_experts_that_are_expected_above_1_the_better_one_stays_before(encoder_of: EncoderOf, table_of: TableOf) -> None:
     encoder = encoder_of({"up": [0.0, 1.0], "on": [1.0, 0.0], "down": [0.0, -1.0]})
     router = LinearRouter(penalty=1e-6, encoder=encoder).fit(table_of(["on", "on up"], {"x": [1.0, 0.9], "y": [1.0, 0.5]}))

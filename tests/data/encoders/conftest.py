@@ -22,7 +22,13 @@ def save_tiny_model(folder: Path, tokens: Any) -> str:
     names = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, **{f"{name}_token": piece for name, piece in names.items()})
     torch.manual_seed(0)
-    shape: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 16}
+    shape: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 16,
+    }
     BertModel(BertConfig(vocab_size=len(PIECES), **shape)).save_pretrained(folder / "bert")
     tokenizer.save_pretrained(folder / "bert")
     reader = Transformer(str(folder / "bert"), max_seq_length=16)

@@ -91,7 +91,6 @@ def test_a_name_that_is_none_is_named(name: str, refusal: Refusal) -> None:
     assert message.startswith("no encoder is called 'astrology'; there are static, style, tfidf, ")
 
 
-@pytest.mark.xfail(strict=True, reason="an empty name is the current folder, in which a model is looked for")
 @pytest.mark.parametrize("name", ["", "static+", "static++style"])
 def test_a_name_that_is_empty_is_refused_too(name: str, refusal: Refusal) -> None:
     refusal(lambda: Features(name).fit(TRAIN))

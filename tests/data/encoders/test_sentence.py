@@ -84,7 +84,6 @@ def test_an_absent_encoder_is_named_with_what_there_is(name: str, refusal: Refus
     assert all(known in message for known in NAMES)
 
 
-@pytest.mark.xfail(strict=True, reason="the names of files are looked up before they are known to be possible")
 def test_a_name_longer_than_any_file_may_have_is_refused_too(refusal: Refusal) -> None:
     assert "no encoder" in refusal(lambda: get_encoder("x" * 5000))
 
