@@ -13,7 +13,7 @@ from data.encoders.features import Features
 from router.artefact import RouterError, inner
 from router.base import EmbeddingRouter, centred
 from router.calibration import Calibration
-from router.crossfit import out_of_fold
+from router.crossfit import MOST, out_of_fold
 
 MEMBERS = ("category", "linear", "mlp", "knn")
 """Who stands in a stack where nothing else is said; `cluster` replaces `category` in tables without categories."""
@@ -71,16 +71,17 @@ class StackRouter(EmbeddingRouter):
             router._prepare(*self._context)
         self.mean_ = np.nanmean(scores, axis=0)
         # before the members are fitted on everything, each foretells what it was not told, with other folds each time
+        times = ROUNDS if len(vectors) <= MOST else 1  # of many questions one division says as much
         rounds = [
-            [out_of_fold(router, vectors, scores, queries, seed=ROUNDS * self.seed + n) for router in self.routers_] for n in range(ROUNDS)
+            [out_of_fold(router, vectors, scores, queries, seed=ROUNDS * self.seed + n) for router in self.routers_] for n in range(times)
         ]
         self._seen = np.concatenate([scores[foretold[0][0]] for foretold in rounds])
         guesses = [np.concatenate([foretold[at][1] for foretold in rounds]) for at in range(len(self.routers_))]
         # where a cell was not seen, its guess does not count either: both are then centred over the same experts
         self._parts = [centred(np.where(np.isfinite(guess) & ~np.isnan(self._seen), guess, np.nan), self.mean_) for guess in guesses]
         ease, rest = centred(self._seen, self.mean_)
-        self.ease_ = _weights([part[0] for part in self._parts], ease)
-        self.rest_ = _weights([part[1] for part in self._parts], rest)
+        self.ease_ = _weights([part[0] for part in self._parts], ease, times)
+        self.rest_ = _weights([part[1] for part in self._parts], rest, times)
         for router in self.routers_:
             router._fit(vectors, scores, queries)
 
@@ -123,7 +124,7 @@ def _make(kind: str, settings: dict[str, Any] | None = None) -> EmbeddingRouter:
     return able[kind](**(settings or {}))
 
 
-def _weights(guesses: Sequence[np.ndarray], seen: np.ndarray) -> np.ndarray:
+def _weights(guesses: Sequence[np.ndarray], seen: np.ndarray, times: int) -> np.ndarray:
     """Non-negative weights of the guesses whose sum comes nearest to what was seen, shape (n_guesses,).
 
     Where the questions say little they stay near equal shares: a ridge draws them there, as strongly as a normal prior would
@@ -136,7 +137,7 @@ def _weights(guesses: Sequence[np.ndarray], seen: np.ndarray) -> np.ndarray:
     equal = np.full(count, 1 / count)
     if not known.any():
         return equal
-    pull = np.sqrt(ROUNDS * np.var(seen[known])) / SPREAD  # each question stands there once a round
+    pull = np.sqrt(times * np.var(seen[known])) / SPREAD  # each question stands there that often
     rows = np.stack([guess[known] for guess in guesses], axis=1)
     weights, _ = nnls(np.vstack([rows, pull * np.eye(count)]), np.concatenate([seen[known], pull * equal]))
     return np.asarray(weights)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from data.records import CounterpointError, Request
 from serving.journal import Journal
@@ -97,7 +99,13 @@ def _broken(custom_id: str, message: str) -> dict[str, Any]:
     return {"id": f"batch_req_{custom_id}", "custom_id": custom_id, "response": None, "error": error}
 
 
-async def run_batch(pipeline: Pipeline, source: Path, output: Path, on_line: Callable[[int, int], None]) -> BatchReport:
+async def run_batch(
+    pipeline: Pipeline,
+    source: Path,
+    output: Path,
+    on_line: Callable[[int, int], None],
+    choose: Callable[[np.ndarray], Sequence[Sequence[int]]] | None = None,
+) -> BatchReport:
     """Answer every line of a batch file once, across any number of runs.
 
     Each answer is on the disk before it counts; a run that was killed loses at most the answers under way.
@@ -107,6 +115,7 @@ async def run_batch(pipeline: Pipeline, source: Path, output: Path, on_line: Cal
         source: The input, one request a line.
         output: The output; where it is there, its lines are not asked again, except those that failed with a 5xx.
         on_line: Called with the number of finished lines and their total.
+        choose: A policy for the file as a whole (`router/batch_policy.py`); None routes every line alone.
 
     Raises:
         CounterpointError: The input cannot be read or the output not written.
@@ -120,18 +129,24 @@ async def run_batch(pipeline: Pipeline, source: Path, output: Path, on_line: Cal
         done = resumed
         on_line(done, len(lines))
         asked: list[tuple[_Line, ChatRequest, Request]] = []
+        whole: list[Request] = []
         for line in lines:
-            if line.custom_id in known:
-                continue
             try:
                 if line.asked is None:
                     raise RequestError(line.error)
-                asked.append((line, line.asked, line.asked.record(line.custom_id, pipeline.name, list(pipeline.pool))))
+                request = line.asked.record(line.custom_id, pipeline.name, list(pipeline.pool))
+                whole.append(request)
+                if line.custom_id not in known:
+                    asked.append((line, line.asked, request))
             except CounterpointError as error:
+                if line.custom_id in known:
+                    continue
                 journal.add(_broken(line.custom_id, str(error)))
                 done, failed = done + 1, failed + 1
                 on_line(done, len(lines))
-        async with aclosing(pipeline.answer_all([request for _, _, request in asked])) as answers:
+        # planned over the whole file, so that a run that goes on keeps to the plan of the first
+        routes = pipeline.plan(whole, choose) if choose is not None else {}
+        async with aclosing(pipeline.answer_all([request for _, _, request in asked], routes)) as answers:
             async for at, answer, trace in answers:
                 line, body, _ = asked[at]
                 if answer.error is not None or trace is None:

@@ -290,6 +290,8 @@ def batch(
     source: Annotated[Path, typer.Option("--input", "-i", help="Requests in OpenAI's batch format, one a line.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Answers; where it is there already, the run goes on.")],
     config: ConfigOption = None,
+    calls: Annotated[int | None, typer.Option(help="Calls of experts for the whole file, spent where they add most.", min=1)] = None,
+    balance: Annotated[int | None, typer.Option(help="Experts a question on average; every expert gets as many questions.", min=1)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer a file of requests, grouped by expert; run again after any stop, no line is lost or doubled.
@@ -298,11 +300,21 @@ def batch(
     """
     from dataclasses import asdict
 
+    import numpy as np
+
+    from router.batch_policy import expert_choice, knapsack
     from serving.batch import read_batch, run_batch
     from serving.journal import Journal
     from serving.pipeline import Pipeline
     from serving.show import console, progress_bars
 
+    if calls is not None and balance is not None:
+        raise CounterpointError("--calls and --balance plan the file in two ways: give one of them")
+    choose = None
+    if calls is not None:
+        choose = lambda scores: knapsack(scores, np.ones(scores.shape[1]), float(calls))  # noqa: E731
+    elif balance is not None:
+        choose = lambda scores: expert_choice(scores, balance)  # noqa: E731
     read_batch(source)
     if output.exists() and output.samefile(source):
         raise CounterpointError(f"input and output are the same file: {source}")
@@ -314,7 +326,7 @@ def batch(
 
     async def work(tick: Callable[[str, int, int], None]) -> Any:
         async with pipeline:
-            return await run_batch(pipeline, source, output, lambda done, total: tick("requests", done, total))
+            return await run_batch(pipeline, source, output, lambda done, total: tick("requests", done, total), choose)
 
     with _kept(), progress_bars() as tick:
         report = _run(work(tick))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import count
 from pathlib import Path
 from typing import Self
+
+import numpy as np
 
 from aggregator import Aggregator, make_aggregator
 from data.records import Answer, Call, CounterpointError, Done, Message, Request, Route, Sampling, Trace, Usage
@@ -18,6 +20,7 @@ from experts.pool import ExpertPool
 from experts.scheduler import Scheduler
 from router import FixedK, Policy, Router, load_router
 from router.cards import Card, Situation
+from router.policy import route_of
 from router.preference import Preference
 from serving.config import MixtureConfig, cards_of, expert_specs
 
@@ -269,15 +272,51 @@ class Pipeline:
         trace = Trace(request.id, asked, tuple(answers), aggregator.kind, answer.support, usage)
         yield Finished(replace(answer, usage=usage, latency_s=max(latency, answer.latency_s)), trace)
 
-    async def answer_all(self, requests: Sequence[Request]) -> AsyncGenerator[tuple[int, Answer, Trace | None]]:
+    def plan(self, requests: Sequence[Request], choose: Callable[[np.ndarray], Sequence[Sequence[int]]]) -> dict[str, Route]:
+        """Route one owner's batch as a whole.
+
+        Args:
+            requests: The batch; those that choose their experts or their number themselves are routed alone.
+            choose: A policy of `router/batch_policy.py`: scores of all requests, shape (n, n_experts), to the experts of each.
+
+        Returns:
+            The route of each request that was planned, by its id.
+
+        Raises:
+            RequestError: The plan leaves requests without an expert.
+        """
+        names = [name for name in self.pool if self.cards.get(name, Card()).role == "routed"]
+        planned: list[tuple[Request, dict[str, float], tuple[str, ...]]] = []
+        for request in requests:
+            if request.k is None and request.experts is None and not request.exclude and request.question.strip():
+                with suppress(ContextError):
+                    if not self._within_context(request).exclude:
+                        planned.append((request, *self._scores(request.asked)))
+        if not planned:
+            return {}
+        chosen = choose(np.array([[scores[name] for name in names] for _, scores, _ in planned]))
+        if empty := [entry[0].id for entry, experts in zip(planned, chosen, strict=True) if not experts]:
+            raise RequestError(f"the budget of calls leaves {len(empty)} requests unasked, {empty[0]} among them: give more calls")
+        return {
+            request.id: replace(route_of([names[at] for at in experts], scores), reasons=reasons)
+            for (request, scores, reasons), experts in zip(planned, chosen, strict=True)
+        }
+
+    async def answer_all(
+        self, requests: Sequence[Request], routes: Mapping[str, Route] | None = None
+    ) -> AsyncGenerator[tuple[int, Answer, Trace | None]]:
         """Answer many requests, yielding each as it is done, by its place in the list.
 
         All are routed before any is asked, so the pool sees the whole work and loads each engine once.
+
+        Args:
+            requests: The requests.
+            routes: Routes that are known already, by the request's id.
         """
         routed: list[tuple[int, Request, Route]] = []
         for index, request in enumerate(requests):
             try:
-                routed.append((index, request, self.route(request)))
+                routed.append((index, request, (routes or {}).get(request.id) or self.route(request)))
             except CounterpointError as error:
                 yield index, Answer("", self.name, finish_reason="error", error=str(error)), None
 
