@@ -98,9 +98,11 @@ class KNNRouter(EmbeddingRouter):
 
     def _reasons(self, vector: np.ndarray, experts: Sequence[str]) -> tuple[str, ...]:
         """Name the three nearest training questions and who was right on them."""
+        if not self.queries_:
+            return ()
         nearest, similarity = self._nearest(vector)
         lines = []
-        for row, close in list(zip(nearest, similarity, strict=True))[:3] if self.queries_ else []:
+        for row, close in list(zip(nearest, similarity, strict=True))[:3]:
             right = [name for name, score in zip(experts, self.quality_[row], strict=True) if score >= 0.5]
             text = self.queries_[row]
             lines.append(f"{close:.2f} {text[:200] + '…' if len(text) > 200 else text!r}: right were {', '.join(right) or 'none'}")

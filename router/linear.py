@@ -80,10 +80,12 @@ def ridge(vectors: np.ndarray, scores: np.ndarray, penalties: list[float]) -> tu
         x, y = vectors[rows], scores[rows][:, columns]
         centre, mean = x.mean(axis=0), y.mean(axis=0)
         x = x - centre
-        values, axes = np.linalg.eigh(x.T @ x)
-        projected = axes.T @ (x.T @ (y - mean))
+        dual = len(x) < x.shape[1]  # of few questions their own matrix is the smaller one, and gives the same
+        values, axes = np.linalg.eigh(x @ x.T if dual else x.T @ x)
+        projected = axes.T @ ((y - mean) if dual else x.T @ (y - mean))
         for at, penalty in enumerate(penalties):
             coef = axes @ (projected / (np.maximum(values, 0) + penalty)[:, None])
+            coef = x.T @ coef if dual else coef
             coefs[at, columns], intercepts[at, columns] = coef.T, mean - centre @ coef
     return coefs, intercepts
 

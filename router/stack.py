@@ -95,7 +95,10 @@ class StackRouter(EmbeddingRouter):
         return np.asarray(total)
 
     def _score(self, vector: np.ndarray) -> np.ndarray:
-        return np.asarray(self._combine([centred(router._score(vector)[None, :], self.mean_) for router in self.routers_])[0])
+        # as `_combine`, for one question of which every member knows every expert
+        rest = np.stack([router._score(vector) for router in self.routers_]) - self.mean_
+        ease = rest.mean(axis=1)
+        return np.asarray(self.mean_ + self.ease_ @ ease + self.rest_ @ (rest - ease[:, None]))
 
     def _reasons(self, vector: np.ndarray, experts: Sequence[str]) -> tuple[str, ...]:
         return tuple(line for router in self.routers_ for line in router._reasons(vector, experts))

@@ -24,8 +24,10 @@ def test_the_wheel_holds_what_the_demo_needs_and_nothing_else(wheel: Path) -> No
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = ["mixture.yaml", "scores.parquet", "router/router.json", "router/weights.safetensors"]
     wanted += [f"adapters/{name}/adapter_model.safetensors" for name in ("numbers", "words", "logic", "records", "multitask")]
+    wanted += [f"routers/open-8b/{name}" for name in ("README.md", "router.json", "weights.safetensors")]
     assert [name for name in wanted if f"serving/assets/{name}" not in names] == []
-    assert {"data/py.typed", "router/py.typed", "app/chat.py"} <= names
+    encoder = {f"data/encoders/static_minilm/{name}" for name in ("static.safetensors", "tokenizer.json")}
+    assert {"data/py.typed", "router/py.typed", "app/chat.py"} | encoder <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "client/", "counterpoint/", "scripts/"))]
     assert wheel.stat().st_size < 20_000_000
 

@@ -122,5 +122,5 @@ def test_a_batch_changes_no_score_of_a_router_of_version_1(axes: str, tmp_path: 
 def test_a_damaged_artefact_of_version_1_is_refused(axes: str, tmp_path: Path) -> None:
     text = (knn(tmp_path, axes) / "router.json").read_text(encoding="utf-8")
     (tmp_path / "router.json").write_text(text.replace('"prior": 0.5', '"prior": 5.0'), encoding="utf-8")
-    with pytest.raises(RouterError, match="is damaged: its checksum is not the one in router.json"):
+    with pytest.raises(RouterError, match="is damaged: its checksum is not the one"):
         load_router(tmp_path)
