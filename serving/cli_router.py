@@ -381,6 +381,52 @@ def drift(
         console.print(line)
 
 
+@app.command("export")
+def export(
+    folder: FolderArgument,
+    scores: ScoresOption,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The prediction file.")],
+    split: Annotated[list[str] | None, typer.Option(help="Splits to route; all rows without it.")] = None,
+) -> None:
+    """Write a router's first choices as a RouterArena prediction file, with the recorded answers where the table has them.
+
+    Example: `counterpoint router export router --scores scores.parquet -o predictions.json`
+    """
+    from data.converters import Choice, write_routerarena
+    from data.scores import read_scores, rows_of
+    from router import load_router
+    from serving.show import console, progress_bars
+
+    router = load_router(folder)
+    rows = rows_of(read_scores(scores), split)
+    cells = {(row["query_id"], row["expert"]): row for row in rows.to_dict("records")}
+    queries = rows.drop_duplicates("query_id")
+    choices = []
+    with progress_bars() as tick:
+        for query_id, query in zip(queries["query_id"], queries["query"], strict=True):
+            there = [at for at, name in enumerate(router.experts_) if (query_id, name) in cells]
+            if not there:
+                raise CounterpointError(f"query {query_id!r} has no row of an expert that the router knows")
+            predicted = router.scores([query])[0]
+            cell = cells[query_id, router.experts_[max(there, key=lambda at: predicted[at])]]
+            known = {name: value for name, value in cell.items() if value == value and value is not None}  # NaN is not itself
+            choices.append(
+                Choice(
+                    query_id,
+                    query,
+                    cell["expert"],
+                    response=known.get("response"),
+                    prompt_tokens=int(known.get("prompt_tokens", 0)),
+                    completion_tokens=int(known.get("completion_tokens", 0)),
+                    cost=known.get("cost"),
+                    score=known.get("score"),
+                )
+            )
+            tick("questions", len(choices), len(queries))
+    write_routerarena(choices, output)
+    console.print(f"{len(choices)} choices in {output}")
+
+
 @app.command("annotate")
 def annotate(
     scores: ScoresOption,
