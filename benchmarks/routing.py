@@ -141,15 +141,18 @@ def kinds(encoder: str = "static+style") -> str:
     return "\n".join(lines)
 
 
-def encoders() -> str:
-    """The default kind with each encoder."""
+ENCODERS = ("static+style", "static", "style", "tfidf+style", f"{MINILM}+style", f"{MINILM_INT8}+style")
+
+
+def encoders(names: Sequence[str] = ENCODERS) -> str:
+    """The default kind with each encoder; those of transformers take twenty minutes each on one core."""
     lines = [
         "| features | mmlu_pro_small | against static+style | routerdc in | routerdc out | routellm MMLU | routellm GSM8K | ms |",
         "|---|---|---|---|---|---|---|---|",
     ]
     rows = {name: bench(name) for name in ("mmlu_pro_small", "routerdc", "routellm")}
     first: Measured | None = None
-    for name in ("static+style", "static", "style", "tfidf+style", f"{MINILM}+style", f"{MINILM_INT8}+style"):
+    for name in names:
         mmlu = rows["mmlu_pro_small"].fit("stack", {"encoder": name})
         first = first or mmlu
         dc, pair = rows["routerdc"].fit("stack", {"encoder": name}), rows["routellm"].fit("stack", {"encoder": name})

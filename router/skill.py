@@ -132,7 +132,7 @@ class SkillRouter(EmbeddingRouter):
 
 def keywords_of(queries: pd.DataFrame, most: int) -> list[list[str]]:
     """Keywords of each question: the column `keywords`, else `category`, else the rarest telling words."""
-    if "keywords" in queries and queries["keywords"].notna().any():
+    if "keywords" in queries and any(isinstance(cell, str) and _split(cell) for cell in queries["keywords"]):
         return [_split(cell)[:most] if isinstance(cell, str) else [] for cell in queries["keywords"]]
     if "category" in queries and queries["category"].notna().any():
         return [[cell] if isinstance(cell, str) and cell else [] for cell in queries["category"]]

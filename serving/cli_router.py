@@ -446,7 +446,7 @@ def annotate(
     from serving.annotate import annotate as run
     from serving.config import expert_specs, load_config
     from serving.demo import demo_config
-    from serving.show import console, progress_bars
+    from serving.show import console, notes, progress_bars
 
     mixture = demo_config() if config is None else load_config(config)
     specs = [spec for spec in expert_specs(mixture) if spec.name == expert]
@@ -464,6 +464,8 @@ def annotate(
         annotated = asyncio.run(work(tick))
     write_scores(annotated, output)
     found = annotated.drop_duplicates("query_id")["keywords"]
+    if (found == "").all():
+        notes.print(f"{expert} named no keyword, or none twice: it may be too small to follow the form; skill then learns from categories")
     console.print(f"{(found != '').sum()} of {len(found)} questions have keywords, in {output}")
 
 
