@@ -29,7 +29,7 @@ class ConfigError(CounterpointError):
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Price(_Config):
@@ -134,7 +134,7 @@ class PolicyConfig(_Config):
     kind: Literal["top-k", "mass", "entropy", "cascade", "self", "recruit"] = "top-k"
     k: PositiveInt = 3
     """Experts asked (top-k, entropy), samples (self, recruit)."""
-    null: Annotated[float, Field(ge=0, le=1)] = 0.0
+    null_score: Annotated[float, Field(ge=0, le=1)] = 0.0
     """top-k: experts that score below this are not asked, except for the best."""
     mass: Annotated[float, Field(gt=0, le=1)] = 0.9
     k_min: PositiveInt = 1
@@ -156,13 +156,19 @@ class PolicyConfig(_Config):
     """Predicted loss accepted for an expert that is loaded; routes then depend on what others asked."""
     limits: LimitsConfig = LimitsConfig()
 
+    @model_validator(mode="after")
+    def _ordered(self) -> PolicyConfig:
+        if self.k_min > self.k_max:
+            raise ValueError(f"k_min must not be above k_max, not {self.k_min} above {self.k_max}")
+        return self
+
     def build(self) -> CountingPolicy:
         """Make the policy."""
         preference = Preference({str(term): weight for term, weight in self.objective.items()}, self.sticky, self.resident_within)
         shared: dict[str, Any] = {"preference": preference, "limits": self.limits.build()}
         match self.kind:
             case "top-k":
-                return FixedK(self.k, self.null, **shared)
+                return FixedK(self.k, self.null_score, **shared)
             case "mass":
                 return Mass(self.mass, self.k_min, self.k_max, **shared)
             case "entropy":

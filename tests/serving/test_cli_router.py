@@ -88,8 +88,8 @@ def test_the_default_kind_is_fitted_and_tells_on_what(run: Run, table: Table, tm
 def test_splits_and_experts_are_picked(run: Run, table: Table, tmp_path: Path) -> None:
     arguments = ("router", "fit", "--scores", table(), "--kind", "best-single", "-o", tmp_path / "router")
     assert "fitted on 80 questions" in said(run(*arguments, "--split", "train", "--split", "test")[1])
-    code, out, _ = run(*arguments, "--exclude", "math", "--exclude", "general")
-    assert (code, load_router(tmp_path / "router").experts_) == (0, ["language"])
+    assert run(*arguments, "--exclude", "math", "--exclude", "general")[0] == 0
+    assert load_router(tmp_path / "router").experts_ == ["language"]
 
 
 def test_what_also_stands_in_test_is_left_out_and_told(run: Run, table: Table, tmp_path: Path) -> None:
@@ -318,7 +318,10 @@ def test_a_frozen_router_takes_no_ratings(run: Run, table: Table, fitted: Path, 
 
 
 def test_drift_is_told_in_lines_and_as_json(run: Run, table: Table, fitted: Path) -> None:
-    before, same = table("before.jsonl"), table("same.jsonl", begin=80)
+    half = np.random.default_rng(0).permutation(160) < 80
+    before, same = (
+        table(f"half-{part}.jsonl", count=160, keep=lambda t, part=part: half[t["query_id"].str[1:].astype(int)] == part) for part in (0, 1)
+    )
     sums, words = (
         table(f"{kind}.jsonl", begin=60, count=100, keep=lambda t, kind=kind: t["category"] == kind) for kind in ("sums", "words")
     )
@@ -338,7 +341,7 @@ def test_drift_is_told_in_lines_and_as_json(run: Run, table: Table, fitted: Path
 def test_drift_looks_at_a_split(run: Run, table: Table, fitted: Path) -> None:
     code, _, err = run("router", "drift", fitted, "--before", table(), "--now", table(), "--split", "test")
     assert code == 0, err
-    code, _, err = run("router", "drift", fitted, "--before", table(), "--now", table(count=78), "--split", "test")
+    code, _, err = run("router", "drift", fitted, "--before", table(), "--now", table("less.jsonl", count=78), "--split", "test")
     assert (code, said(err)) == (2, "counterpoint: 38 questions now are too few to tell a drift: wanted 40 or more")
 
 
@@ -394,9 +397,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokens.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     torch.manual_seed(0)
     shape = BertConfig(
-        len(pieces), hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, max_position_embeddings=16
+        vocab_size=len(pieces), hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, max_position_embeddings=16
     )
-    BertModel(shape).save_pretrained(folder / "bert")
+    BertModel(shape).save_pretrained(folder / "bert")  # type: ignore[no-untyped-call]
     PreTrainedTokenizerFast(tokenizer_object=tokens, **special).save_pretrained(folder / "bert")  # type: ignore[no-untyped-call]
     parts = [Transformer(str(folder / "bert"), max_seq_length=16), Pooling(8)]
     SentenceTransformer(modules=parts, device="cpu").save(str(folder / "model"))
@@ -552,7 +555,7 @@ BAD: dict[str, tuple[str, str]] = {  # the command, with names of what stands in
     "a missing foreign file": ("convert nowhere.csv --from routerbench -o OUT.csv", "nothing at nowhere.csv"),
     "a foreign file that is none": ("convert TABLE --from routerbench -o OUT.csv", "sample_id"),
     "an odd dimension": ("encoder distil -o OUT --dim 3", "dim must be an even number from 2, not 3"),
-    "a model that is none": ("encoder distil nowhere -o OUT", "the model 'nowhere' cannot be loaded"),
+    "a model that is none": ("encoder distil ROUTER -o OUT", "cannot be loaded"),
     "a replay without a train part": ("replay --scores TEST", "no rows with split train; there are test"),
     "a replay without splits": ("replay --scores PLAIN", "has no splits to fit a router on: give one by --router"),
     "a replay of strangers": ("replay --scores STRANGERS --router ROUTER", "none in common"),
@@ -563,15 +566,8 @@ BAD: dict[str, tuple[str, str]] = {  # the command, with names of what stands in
 
 @pytest.mark.parametrize("case", BAD.values(), ids=BAD)
 def test_a_mistake_is_one_line_and_exit_code_2(
-    case: tuple[str, str],
-    run: Run,
-    table: Table,
-    fitted: Path,
-    mixture: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    case: tuple[str, str], run: Run, table: Table, fitted: Path, mixture: Callable[..., Path], tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     good = {"math": "adding", "language": "spelling", "general": "all"}
     yamls = {"GOOD": yaml.safe_dump(good), "BROKEN": "a: [", "LIST": "- sums", "NUMBERS": "math: 3", "VOID": ""}
     for name, text in yamls.items():

@@ -1,13 +1,24 @@
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from serving.config import ConfigError, expert_specs, load_config
+from router import FixedK, Mass
+from router.budget import Limits
+from router.cards import Card
+from router.policy import Cascade, CountingPolicy, EntropyGate, Recruit, SelfSample
+from router.preference import Preference
+from serving.config import ConfigError, PolicyConfig, cards_of, expert_specs, load_config
 from serving.demo import MIXTURE
 
 ONE = {"name": "a", "model": "-", "engine": "scripted"}
+
+
+def policy(**settings: Any) -> dict[str, Any]:
+    """The part of a mixture that says how scores become a choice."""
+    return {"router": {"path": "r", "policy": settings}}
 
 
 def test_the_mixture_that_ships_is_valid() -> None:
@@ -37,6 +48,36 @@ def test_the_mixture_that_ships_is_valid() -> None:
         ({"serving": {"port": 99999}}, "serving.port: "),
         ({"name": "a", "experts": [ONE]}, "the mixture and an expert are both called 'a'"),
         ({"experts": [{"name": "a", "model": "./nowhere", "engine": "transformers"}]}, "experts.a.model: nothing at "),
+        ({"experts": [{**ONE, "role": "boss"}]}, "experts.a.role: Input should be 'routed', 'shared' or 'constant', not 'boss'"),
+        ({"experts": [{**ONE, "role": "constant"}]}, "experts.a: a constant expert and its match come together"),
+        ({"experts": [{**ONE, "match": ["hello"]}]}, "experts.a: a constant expert and its match come together"),
+        ({"experts": [ONE, {**ONE, "name": "b", "role": "constant", "match": ["("]}]}, "experts.b: match: '(' is no regular expression: "),
+        ({"experts": [{**ONE, "role": "constant", "match": ["x"]}]}, "every expert is constant: at least one must answer other questions"),
+        ({"experts": [{**ONE, "released": "soon"}]}, "experts.a.released: "),
+        ({"experts": [{**ONE, "size_b": -1}]}, "experts.a.size_b: "),
+        ({"experts": [{**ONE, "latency_s": "fast"}]}, "experts.a.latency_s: "),
+        ({"router": {"path": "r", "polcy": {}}}, "router.polcy: no such key; did you mean policy?"),
+        (
+            policy(kind="top-p"),
+            "router.policy.kind: Input should be 'top-k', 'mass', 'entropy', 'cascade', 'self' or 'recruit', not 'top-p'",
+        ),
+        (policy(null_scor=0.3), "router.policy.null_scor: no such key; did you mean null_score?"),
+        (policy(null_score=2), "router.policy.null_score: "),
+        (policy(k=0), "router.policy.k: "),
+        (policy(mass=0), "router.policy.mass: "),
+        (policy(gate=1.5), "router.policy.gate: "),
+        (policy(floor=-0.1), "router.policy.floor: "),
+        (policy(first=0), "router.policy.first: "),
+        (policy(agreement=1.2), "router.policy.agreement: "),
+        (policy(k_min=4, k_max=2), "router.policy: k_min must not be above k_max, not 4 above 2"),
+        (policy(sticky=-1), "router.policy.sticky: "),
+        (policy(sticky=float("inf")), "router.policy.sticky: Input should be a finite number, not inf"),
+        (policy(resident_within=float("nan")), "router.policy.resident_within: "),
+        (policy(objective={"prise": 1}), "Input should be 'price', 'size', 'latency' or 'age', not 'prise'"),
+        (policy(objective={"price": -1}), "router.policy.objective.price: "),
+        (policy(objective={"price": float("inf")}), "router.policy.objective.price: Input should be a finite number, not inf"),
+        (policy(limits={"usd": 0}), "router.policy.limits.usd: "),
+        (policy(limits={"dollars": 1}), "router.policy.limits.dollars: no such key; there are usd, latency_s, size_b"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(mixture: Callable[..., Path], changes: dict[str, Any], message: str) -> None:
@@ -73,3 +114,60 @@ def test_an_adapter_takes_its_bases_engine_and_model(tmp_path: Path) -> None:
     assert base.engine_key == special.engine_key
     assert special.adapter == str(tmp_path / "adapter")
     assert special.max_tokens == 9
+
+
+POLICIES: list[tuple[dict[str, Any], CountingPolicy]] = [
+    ({}, FixedK(3)),
+    ({"kind": "top-k", "k": 2, "null_score": 0.3}, FixedK(2, 0.3)),
+    ({"kind": "mass", "mass": 0.7, "k_min": 2, "k_max": 5}, Mass(0.7, 2, 5)),
+    ({"kind": "entropy", "gate": 0.8, "k": 4}, EntropyGate(0.8, 4)),
+    ({"kind": "cascade", "floor": 0.6, "first": 2, "agreement": 0.7, "k_max": 4}, Cascade(0.6, 2, 0.7, 4)),
+    ({"kind": "self", "k": 5}, SelfSample(5)),
+    ({"kind": "recruit", "k": 5}, Recruit(5)),
+]
+
+
+@pytest.mark.parametrize(("settings", "wanted"), POLICIES, ids=lambda part: part.get("kind", "default") if isinstance(part, dict) else "")
+def test_each_kind_of_policy_is_built_with_its_settings(
+    mixture: Callable[..., Path], settings: dict[str, Any], wanted: CountingPolicy
+) -> None:
+    config = load_config(mixture(**policy(**settings)))
+    assert config.router is not None
+    assert config.router.policy.build() == wanted
+
+
+@pytest.mark.parametrize("kind", [settings.get("kind", "top-k") for settings, _ in POLICIES[1:]])
+def test_every_kind_takes_preferences_and_limits(mixture: Callable[..., Path], kind: str) -> None:
+    beside = {"objective": {"price": 0.2, "age": 0.0}, "sticky": 0.1, "resident_within": 0.05, "limits": {"usd": 0.5, "size_b": 70}}
+    config = load_config(mixture(**policy(kind=kind, **beside)))
+    assert config.router is not None
+    made = config.router.policy.build()
+    assert made.preference == Preference({"price": 0.2, "age": 0.0}, 0.1, 0.05)
+    assert made.limits == Limits(usd=0.5, size_b=70)
+
+
+def test_a_policy_as_documented_is_read_from_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(
+        "version: 1\nexperts: [{name: a, model: '-', engine: scripted}]\n"
+        "router: {path: r, policy: {kind: top-k, k: 2, null_score: 0.3, objective: {price: 0.1}, limits: {usd: 0.01}}}\n"
+    )
+    config = load_config(path)
+    assert config.router is not None
+    assert config.router.policy == PolicyConfig(k=2, null_score=0.3, objective={"price": 0.1}, limits={"usd": 0.01})  # type: ignore[arg-type]
+    assert all(name not in ("null", "yes", "no", "on", "off", "true", "false") for name in PolicyConfig.model_fields), "not words to YAML"
+
+
+def test_cards_tell_policies_what_the_config_knows(mixture: Callable[..., Path]) -> None:
+    experts = [
+        {**ONE, "size_b": 7.5, "latency_s": 2, "released": "2025-01-31"},
+        {**ONE, "name": "b", "role": "shared", "released": "2030-01-01"},
+        {**ONE, "name": "c", "role": "constant", "match": ["hello|hi", "thanks"]},
+    ]
+    cards = cards_of(load_config(mixture(experts=experts)), date(2025, 3, 2))
+    assert cards == {
+        "a": Card(size_b=7.5, latency_s=2.0, age_days=30.0),
+        "b": Card(role="shared"),  # not released yet is as new as today
+        "c": Card(role="constant", match=("hello|hi", "thanks")),
+    }
+    assert cards["c"].matches("Thanks!")
