@@ -119,7 +119,7 @@ def test_settings_reach_the_router(run: Run, table: Table, tmp_path: Path) -> No
 @pytest.mark.parametrize("kind", ["knn", "stack"])
 def test_an_artefact_without_texts_holds_no_question(kind: str, run: Run, table: Table, tmp_path: Path) -> None:
     for flag, held in (("--texts", True), ("--no-texts", False)):
-        assert run("router", "fit", "--scores", table(), "--kind", kind, "-o", tmp_path / "router", flag)[0] == 0
+        assert run("router", "fit", "--scores", table(count=24), "--kind", kind, "-o", tmp_path / "router", flag, *FEW)[0] == 0
         files = b"".join(path.read_bytes() for path in (tmp_path / "router").iterdir())
         assert (b"Spell the word" in files) is held
 
