@@ -228,7 +228,7 @@ class LivingRouter(BaseRouter):
         """Tell the base's reasons, and who moved by ratings or is new."""
         self._check_fitted()
         new = [f"{name}: new, from probes" for name in self._heads] + [f"{name}: new, from its description" for name in self._described]
-        rated = [f"{name}: {count} ratings" for name, count in self._counts.items()]
+        rated = [f"{name}: {count} rating{'s' if count > 1 else ''}" for name, count in self._counts.items()]
         return (*self._base.reasons(text), *new, *rated)
 
     def settings(self) -> dict[str, Any]:

@@ -276,7 +276,7 @@ class Pipeline:
         """Route one owner's batch as a whole.
 
         Args:
-            requests: The batch; those that choose their experts or their number themselves are routed alone.
+            requests: The batch; those that set their experts, their number, a budget or an objective are routed alone.
             choose: A policy of `router/batch_policy.py`: scores of all requests, shape (n, n_experts), to the experts of each.
 
         Returns:
@@ -285,10 +285,14 @@ class Pipeline:
         Raises:
             RequestError: The plan leaves requests without an expert.
         """
-        names = [name for name in self.pool if self.cards.get(name, Card()).role == "routed"]
+        cards = {name: self.cards.get(name, Card()) for name in self.pool}
+        names = [name for name, card in cards.items() if card.role == "routed"]
+        shared = [name for name, card in cards.items() if card.role == "shared"]
         planned: list[tuple[Request, dict[str, float], tuple[str, ...]]] = []
         for request in requests:
-            if request.k is None and request.experts is None and not request.exclude and request.question.strip():
+            own = (request.k, request.experts, request.budget_usd, request.max_latency_s, request.objective)
+            constant = any(card.matches(request.question) for card in cards.values())
+            if own == (None,) * 5 and not request.exclude and request.question.strip() and not constant:
                 with suppress(ContextError):
                     if not self._within_context(request).exclude:
                         planned.append((request, *self._scores(request.asked)))
@@ -298,7 +302,7 @@ class Pipeline:
         if empty := [entry[0].id for entry, experts in zip(planned, chosen, strict=True) if not experts]:
             raise RequestError(f"the budget of calls leaves {len(empty)} requests unasked, {empty[0]} among them: give more calls")
         return {
-            request.id: replace(route_of([names[at] for at in experts], scores), reasons=reasons)
+            request.id: replace(route_of([*(names[at] for at in experts), *shared], scores), reasons=reasons)
             for (request, scores, reasons), experts in zip(planned, chosen, strict=True)
         }
 

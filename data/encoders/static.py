@@ -114,6 +114,8 @@ def distil(model: str, folder: Path, dim: int = 256, tick: Callable[[int, int], 
 
     if dim < 2 or dim % 2:
         raise CounterpointError(f"dim must be an even number from 2, not {dim}")
+    if model_folder(model) == model and not Path(model).is_dir() and "/" not in model:
+        raise CounterpointError(f"no model is called {model!r}: wanted all-MiniLM-L6-v2, a folder, or owner/name on the hub")
     try:
         source: Any = SentenceTransformer(model_folder(model), device="cpu")
     except (OSError, ValueError) as error:
@@ -137,9 +139,12 @@ def distil(model: str, folder: Path, dim: int = 256, tick: Callable[[int, int], 
     signs = np.sign(components[np.arange(len(components)), np.abs(components).argmax(axis=1)])  # svd leaves them open
     projected = vectors @ (components * signs[:, None])[:dim].T
     packed, scale = pack(projected * np.log(1 + np.arange(pieces))[:, None])
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({"packed": packed, "scale": scale}, folder / "static.safetensors")
     bare = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     bare.no_truncation()
     bare.no_padding()
-    bare.save(str(folder / "tokenizer.json"), pretty=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"packed": packed, "scale": scale}, folder / "static.safetensors")
+        (folder / "tokenizer.json").write_text(bare.to_str(), encoding="utf-8")
+    except Exception as error:  # safetensors raises its own where the disk is full
+        raise CounterpointError(f"cannot write the encoder to {folder}: {str(error).partition(chr(10))[0]}") from error
