@@ -42,12 +42,27 @@ def read_scores(path: Path) -> pd.DataFrame:
         raise ScoreTableError(f"{path} is no score table: wanted a file ending in {', '.join(FORMATS)}")
     if not path.is_file():
         raise ScoreTableError(f"no score table at {path}")
+    return check_scores(_read(path), str(path))
+
+
+def read_ratings(path: Path) -> pd.DataFrame:
+    """Read ratings of answers: `query`, `expert` and `score`; the same answer may be rated any number of times.
+
+    Raises:
+        ScoreTableError: What is wrong, in which file, row and column.
+    """
+    if path.suffix not in FORMATS or not path.is_file():
+        raise ScoreTableError(f"no ratings at {path}: wanted a file ending in {', '.join(FORMATS)}")
+    table = _read(path)
+    return check_scores(table.assign(query_id=[str(row) for row in range(1, len(table) + 1)]), str(path))
+
+
+def _read(path: Path) -> pd.DataFrame:
     try:
-        table = _READERS[path.suffix](path)
+        return _READERS[path.suffix](path)
     except (ValueError, OSError, NotImplementedError, pd.errors.ParserWarning) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ScoreTableError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error
-    return check_scores(table, str(path))
 
 
 def _read_jsonl(path: Path) -> pd.DataFrame:

@@ -70,6 +70,7 @@ def restore_router(head: dict[str, Any], arrays: dict[str, np.ndarray]) -> Route
 
 
 __all__ = [
+    "DEFAULT_KIND",
     "KINDS",
     "BaseRouter",
     "BestSingleRouter",
@@ -85,6 +86,7 @@ __all__ = [
     "RandomRouter",
     "Router",
     "RouterError",
+    "StackRouter",
     "load_router",
     "restore_router",
 ]

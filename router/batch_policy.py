@@ -29,20 +29,17 @@ def expert_choice(scores: np.ndarray, k: int) -> list[list[int]]:
         [[0], [0], [1], [1]]
     """
     n, experts = scores.shape
-    capacity = min(n, math.ceil(n * k / experts))
+    capacity = min(n, math.ceil(n * max(k, 1) / experts))
     taken = np.zeros((n, experts), dtype=bool)
     for expert in range(experts):
         taken[np.argsort(-scores[:, expert], kind="stable")[:capacity], expert] = True
     for question in np.flatnonzero(~taken.any(axis=1)):
         for expert in np.argsort(-scores[question], kind="stable"):
             spare = np.flatnonzero(taken[:, expert] & (taken.sum(axis=1) > 1))
-            if len(spare) or taken[:, expert].sum() < capacity:
-                if len(spare):
-                    taken[spare[scores[spare, expert].argmin()], expert] = False
+            if len(spare):  # some expert has one: there are at least as many places as questions
+                taken[spare[scores[spare, expert].argmin()], expert] = False
                 taken[question, expert] = True
                 break
-        else:  # fewer places than questions: nobody can give one back
-            taken[question, scores[question].argmax()] = True
     return [[int(e) for e in np.argsort(-row, kind="stable") if taken[at, e]] for at, row in enumerate(scores)]
 
 

@@ -73,8 +73,10 @@ class CategoryRouter(EmbeddingRouter):
         if self.budget is None and self.active is None:
             return
         if absent := [name for name in experts if name not in (self.sizes or {})]:
-            raise RouterError(f"a budget needs the size of every expert: there is none for {absent[0]!r}")
+            raise RouterError(f"a budget needs the size of every expert: there is none for {absent[0]!r}; sizes={{name: number, ...}}")
         self._sizes = np.array([float((self.sizes or {})[name]) for name in experts])
+        if not (np.isfinite(self._sizes) & (self._sizes >= 0)).all():
+            raise RouterError(f"sizes must be numbers from 0, not {dict(zip(experts, self._sizes.tolist(), strict=True))}")
 
     def _adopt(self, other: CategoryRouter, known: np.ndarray) -> None:
         self._folded = True  # the curve of calibration is that of the map without a budget

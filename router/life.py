@@ -155,6 +155,8 @@ class LivingRouter(BaseRouter):
 
     def _check_new(self, name: str) -> None:
         self._check_fitted()
+        if not name.strip():
+            raise RouterError("the new expert has no name")
         if name in self.experts_ or name in self._base.experts_:
             raise RouterError(f"there is an expert called {name!r} already, or there was: give the new one another name")
 

@@ -74,7 +74,7 @@ class CountingPolicy(ABC):
         chosen = order[:k]
         if not room.holds(chosen, situation):
             chosen = best_subset(order, utility, situation, k, room)
-        return replace(route_of([*chosen, *always], scores), regret=_regret(chosen, order, scores))
+        return replace(route_of([*chosen, *always], scores), regret=_regret(chosen, request, scores, situation))
 
     @abstractmethod
     def count(self, order: Sequence[str], scores: Mapping[str, float]) -> int:
@@ -107,9 +107,12 @@ class CountingPolicy(ABC):
         return shared, order, room, utility
 
 
-def _regret(chosen: Sequence[str], order: Sequence[str], scores: Mapping[str, float]) -> float:
-    """Mean score that the chosen lack of as many best ones."""
-    best = sorted((scores[name] for name in order), reverse=True)[: len(chosen)]
+def _regret(chosen: Sequence[str], request: Request, scores: Mapping[str, float], situation: Situation) -> float:
+    """Mean score that the chosen lack of as many best ones that the request allows, those beyond its budget among them."""
+    if any(situation.card(name).role != "routed" for name in chosen):
+        return 0.0
+    allowed = [name for name in candidates(request, scores) if situation.card(name).role == "routed"]
+    best = [scores[name] for name in allowed[: len(chosen)]]
     lost = sum(best) - sum(scores[name] for name in chosen)
     return round(max(0.0, lost / max(len(chosen), 1)), 6)
 
@@ -299,7 +302,7 @@ class SelfSample(CountingPolicy):
         best, times = order[:1], request.k or self.k
         while times > 1 and not room.holds(best * times, situation):
             times -= 1
-        return replace(route_of([*best * times, *always], scores), regret=_regret(best, order, scores))
+        return replace(route_of([*best * times, *always], scores), regret=_regret(best, request, scores, situation))
 
 
 @dataclass(frozen=True, slots=True)

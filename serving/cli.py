@@ -243,6 +243,7 @@ def replay(
 
     Example: `counterpoint replay --scores scores.parquet --k 3 --aggregator weighted`
     """
+    from aggregator import make_aggregator
     from data.scores import count_leaked, experts_of, read_scores, rows_of
     from router import DEFAULT_KIND, KINDS, Router, load_router
     from serving.evaluation.systems import baselines, versus
@@ -250,6 +251,7 @@ def replay(
     from serving.show import console, progress_bars, systems_table
 
     table = cli_router.left_out(read_scores(scores), exclude)
+    make_aggregator(aggregator)  # what cannot be done is refused before anything is routed
     has_splits = "split" in table.columns
     rows = rows_of(table, (split or ["test"]) if has_splits else None)
     if router is None and not has_splits:
@@ -264,6 +266,7 @@ def replay(
         else:
             fitted = load_router(router)
         experts = [name for name in experts_of(rows) if name in fitted.experts_]
+        k = min(k, max(1, len(experts)))
         top, mixture = _run(run_replay(rows, fitted, k, aggregator, lambda done, total: tick("questions", done, total)))
     final = mixture if k > 1 else top
     controls = baselines(rows, train, experts)
@@ -290,7 +293,10 @@ def batch(
     source: Annotated[Path, typer.Option("--input", "-i", help="Requests in OpenAI's batch format, one a line.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Answers; where it is there already, the run goes on.")],
     config: ConfigOption = None,
-    calls: Annotated[int | None, typer.Option(help="Calls of experts for the whole file, spent where they add most.", min=1)] = None,
+    calls: Annotated[
+        int | None,
+        typer.Option(help="Calls for all requests that set nothing themselves, spent where they add most.", min=1),
+    ] = None,
     balance: Annotated[int | None, typer.Option(help="Experts a question on average; every expert gets as many questions.", min=1)] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -386,14 +392,16 @@ def encoder_distil(
 ) -> None:
     """Distil a static encoder of a sentence-transformers model: a vector for each word piece, no transformer at run time.
 
-    Example: `counterpoint encoder distil all-MiniLM-L6-v2 -o static`
+    Example: `counterpoint encoder distil all-MiniLM-L6-v2 -o my-static`
     """
     from data.encoders.static import distil
     from serving.show import console, progress_bars
 
+    if "+" in str(output.resolve()):
+        raise CounterpointError(f"{output.resolve()} is no place for an encoder: + joins the names of encoders")
     with progress_bars() as tick:
         distil(model, output, dim, lambda done, total: tick("word pieces", done, total))
-    console.print(f"static encoder of {dim} dimensions in {output}; use it as `--encoder {output}+style`")
+    console.print(f"static encoder of {dim} dimensions in {output}; use it as `--encoder {output.resolve()}+style`")
 
 
 @adapter_app.command("fit")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,6 +74,7 @@ def _settings(
     import yaml
     from pydantic import TypeAdapter, ValidationError
 
+    from data.encoders import NAMES
     from router import KINDS
 
     if kind not in KINDS:
@@ -88,6 +90,13 @@ def _settings(
         except yaml.YAMLError as error:
             raise CounterpointError(f"--set {name}: {value!r} cannot be read as a value") from error
     made |= {name: value for name, value in (("encoder", encoder), ("seed", seed)) if value is not None}
+    if isinstance(made.get("encoder"), str):  # a folder is found again from anywhere
+        parts = made["encoder"].split("+")
+        made["encoder"] = "+".join(str(Path(part).resolve()) if part not in NAMES and Path(part).is_dir() else part for part in parts)
+    if "seed" in made and not (isinstance(made["seed"], int) and 0 <= made["seed"] < 2**32):
+        raise CounterpointError(f"the seed must be a whole number from 0 to {2**32 - 1}, not {made['seed']!r}")
+    if odd := [name for name, value in made.items() if isinstance(value, float) and not math.isfinite(value)]:
+        raise CounterpointError(f"--set {odd[0]}: wanted a number, not {made[odd[0]]}")
     if not texts and "texts" in known:
         made["texts"] = False
     if descriptions is not None:
@@ -324,17 +333,17 @@ def remove(folder: FolderArgument, output: OutputOption, expert: ExpertOption) -
 def feedback(
     folder: FolderArgument,
     output: OutputOption,
-    ratings: Annotated[Path, typer.Option("--ratings", help="Ratings as a score table: query_id, query, expert and score, 0 to 1.")],
+    ratings: Annotated[Path, typer.Option("--ratings", help="Ratings: columns query, expert and score from 0 to 1.")],
     rate: Annotated[float | None, typer.Option(help="How far one rating moves an expert; the router's own, else 0.3.")] = None,
 ) -> None:
     """Take ratings of answers: each moves the expert that gave the answer, within bounds, and no other.
 
     Example: `counterpoint router feedback router --ratings ratings.jsonl -o router-2`
     """
-    from data.scores import read_scores
+    from data.scores import read_ratings
     from serving.show import console, progress_bars
 
-    table = read_scores(ratings)
+    table = read_ratings(ratings)
     living = _living(folder)
     if living.frozen:
         raise CounterpointError(f"the router in {folder} is frozen: it takes no ratings")

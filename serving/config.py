@@ -132,19 +132,19 @@ class PolicyConfig(_Config):
     """How scores become a choice."""
 
     kind: Literal["top-k", "mass", "entropy", "cascade", "self", "recruit"] = "top-k"
-    k: PositiveInt = 3
+    k: Annotated[int, Field(ge=1, le=32)] = 3
     """Experts asked (top-k, entropy), samples (self, recruit)."""
     null_score: Annotated[float, Field(ge=0, le=1)] = 0.0
     """top-k: experts that score below this are not asked, except for the best."""
     mass: Annotated[float, Field(gt=0, le=1)] = 0.9
-    k_min: PositiveInt = 1
-    k_max: PositiveInt = 3
+    k_min: Annotated[int, Field(ge=1, le=32)] = 1
+    k_max: Annotated[int, Field(ge=1, le=32)] = 3
     """mass, cascade: most experts."""
     gate: Annotated[float, Field(ge=0, le=1)] = 0.9
     """entropy: above it k experts are asked, below it one."""
     floor: Annotated[float, Field(ge=0, le=1)] = 0.5
     """cascade: predicted probability that is good enough."""
-    first: PositiveInt = 1
+    first: Annotated[int, Field(ge=1, le=32)] = 1
     """cascade: experts asked at once."""
     agreement: Annotated[float, Field(ge=0, le=1)] = 0.6
     """cascade: share of the weight that the leading answer needs."""

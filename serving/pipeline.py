@@ -19,6 +19,7 @@ from experts.context import fits
 from experts.pool import ExpertPool
 from experts.scheduler import Scheduler
 from router import FixedK, Policy, Router, load_router
+from router.budget import Limits
 from router.cards import Card, Situation
 from router.policy import route_of
 from router.preference import Preference
@@ -283,8 +284,12 @@ class Pipeline:
             The route of each request that was planned, by its id.
 
         Raises:
-            RequestError: The plan leaves requests without an expert.
+            RequestError: The plan leaves requests without an expert, or the policy has limits that it could not keep.
         """
+        if getattr(self.policy, "limits", Limits()) != Limits() or self._preference.objective:
+            raise RequestError(
+                "a plan of the whole batch keeps no limits and no objective: take them out of the policy, or route line by line"
+            )
         cards = {name: self.cards.get(name, Card()) for name in self.pool}
         names = [name for name, card in cards.items() if card.role == "routed"]
         shared = [name for name, card in cards.items() if card.role == "shared"]
