@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data.encoders import DEFAULT, Encoder, Learned, get_encoder, make_learned
+from data.encoders import DEFAULT, NAMES, Encoder, Learned, get_encoder, make_learned
 from data.records import CounterpointError
 
 Tick = Callable[[int, int], None]
@@ -68,7 +68,8 @@ class Features:
         for part in self._learned():
             metas[part.name], own = part.state()
             arrays |= {f"{part.name}.{name}": array for name, array in own.items()}
-        return metas, arrays
+        digests = {part.name: digest_of(part) for part in self._parts or [] if part.name not in NAMES and digest_of(part)}
+        return metas | ({"digests": digests} if digests else {}), arrays
 
     def restore(self, metas: dict[str, Any], arrays: dict[str, np.ndarray]) -> Features:
         """Take what the parts learned."""
@@ -78,15 +79,24 @@ class Features:
             if part is not None:
                 own = {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
                 part.restore(metas[name], own)
-            self._parts.append(part or _Later(name))
+            self._parts.append(part or _Later(name, metas.get("digests", {}).get(name)))
         return self
 
 
 class _Later:
-    """An encoder that is loaded when it is first used, so that a router loads in no time."""
+    """An encoder that is loaded when it is first used, so that a router loads in no time; it must be the one that was fitted on."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, digest: str | None) -> None:
         self.name = name
+        self.digest = digest
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        return get_encoder(self.name)(texts)
+        encoder = get_encoder(self.name)
+        if self.digest is not None and digest_of(encoder) != self.digest:
+            raise CounterpointError(f"the encoder in {self.name} is not the one that the router was fitted on: fit the router again")
+        return encoder(texts)
+
+
+def digest_of(encoder: Encoder) -> str | None:
+    """The checksum of an encoder that lies in a folder of ours, where it has one."""
+    return getattr(encoder, "digest", None)

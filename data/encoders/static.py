@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class StaticEncoder:
 
         self.name = name
         try:
+            self.digest = hashlib.sha256((folder / "static.safetensors").read_bytes()).hexdigest()
             arrays = load_file(folder / "static.safetensors")
             self._vectors = unpack(arrays["packed"], arrays["scale"])
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

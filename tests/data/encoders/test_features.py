@@ -1,14 +1,18 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from data.encoders import clean, get_encoder
+from data.encoders import _load, clean, get_encoder
 from data.encoders.features import Features
+from data.encoders.static import SHIPPED
 from data.encoders.style import FEATURES, StyleEncoder
 from data.encoders.tfidf import TfidfEncoder
+from data.records import CounterpointError
 
 TRAIN = ["the sum of two numbers", "the sum of three numbers?", "Spell the word cat", "spell the word dog", "who wrote the play"]
 TEXTS = ["The sum of nine.", "spell bird", "", "\u6570\u5b66 \U0001f600", "\ud83d half", "word " * 700]
@@ -99,3 +103,16 @@ def test_a_name_that_is_empty_is_refused_too(name: str, refusal: Refusal) -> Non
 @pytest.mark.parametrize(("text", "wanted"), [("a\ud83d\ude00b", "a??b"), ("\udfff", "?"), ("", ""), ("\u6570", "\u6570")])
 def test_only_half_characters_are_cleaned_away(text: str, wanted: str) -> None:
     assert clean(text) == wanted
+
+
+def test_another_encoder_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    shutil.copytree(SHIPPED, folder)
+    state = Features(str(folder)).fit(["a text"]).state()
+    loaded = Features(str(folder)).restore(*state)
+    assert loaded(["another"]).shape == (1, 256)
+    arrays = load_file(folder / "static.safetensors")
+    save_file({**arrays, "scale": arrays["scale"] * 2}, folder / "static.safetensors")
+    _load.cache_clear()  # as in another process
+    with pytest.raises(CounterpointError, match="is not the one that the router was fitted on"):
+        Features(str(folder)).restore(*state)(["another"])
