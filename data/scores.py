@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def read_scores(path: Path) -> pd.DataFrame:
         raise ScoreTableError(f"{path} is no score table: wanted a file ending in {', '.join(FORMATS)}")
     if not path.is_file():
         raise ScoreTableError(f"no score table at {path}")
-    return check_scores(_read(path), str(path))
+    return check_scores(read_table(path), str(path))
 
 
 def read_ratings(path: Path) -> pd.DataFrame:
@@ -53,27 +53,39 @@ def read_ratings(path: Path) -> pd.DataFrame:
     """
     if path.suffix not in FORMATS or not path.is_file():
         raise ScoreTableError(f"no ratings at {path}: wanted a file ending in {', '.join(FORMATS)}")
-    table = _read(path)
+    table = read_table(path)
     return check_scores(table.assign(query_id=[str(row) for row in range(1, len(table) + 1)]), str(path))
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_table(path: Path, keep: Collection[str] | None = None, rows: int | None = None) -> pd.DataFrame:
+    """Read a .parquet, .jsonl or .csv file as it stands: no text becomes a number or a date.
+
+    Args:
+        path: The file.
+        keep: Columns to read of a .csv file, where it has them; None reads all.
+        rows: Rows to read of a .csv file; None reads all.
+
+    Raises:
+        ScoreTableError: It cannot be read.
+    """
     try:
-        return _READERS[path.suffix](path)
-    except (ValueError, OSError, NotImplementedError, pd.errors.ParserWarning) as error:
+        if path.suffix == ".csv":
+            return _read_csv(path, keep, rows)
+        return pd.read_parquet(path) if path.suffix == ".parquet" else _read_jsonl(path)
+    except (ValueError, OSError, NotImplementedError, pd.errors.ParserWarning) as error:  # pyarrow does not implement some files
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ScoreTableError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error
 
 
 def _read_jsonl(path: Path) -> pd.DataFrame:
-    """Read objects, one a line, as they stand: no text becomes a number or a date."""
+    """Read objects, one a line."""
     rows = []
     with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.rstrip("\n"))
             except ValueError as error:
                 raise ValueError(f"line {number}: {error}") from error
             if not isinstance(row, dict):
@@ -82,14 +94,20 @@ def _read_jsonl(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(dict.fromkeys(name for row in rows for name in row)), dtype=object)
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, keep: Collection[str] | None, rows: int | None) -> pd.DataFrame:
     """Read cells as text; only an empty one is missing, and "NA" is a text like others."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more cells than the header
-        return pd.read_csv(path, dtype=object, keep_default_na=False, na_values=[""], index_col=False, encoding="utf-8-sig")
-
-
-_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {".parquet": pd.read_parquet, ".jsonl": _read_jsonl, ".csv": _read_csv}
+        return pd.read_csv(
+            path,
+            dtype=object,
+            keep_default_na=False,
+            na_values=[""],
+            index_col=False,
+            encoding="utf-8-sig",
+            usecols=None if keep is None else lambda name: name in keep,
+            nrows=rows,
+        )
 
 
 def check_scores(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame:

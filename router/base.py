@@ -17,6 +17,7 @@ from data.encoders.features import Features, Tick
 from data.scores import check_scores, experts_of, pivot
 from router.artefact import Parts, RouterError, write_artefact
 from router.calibration import Calibration
+from router.crossfit import out_of_fold
 
 
 class Router(Protocol):
@@ -160,8 +161,6 @@ class EmbeddingRouter(BaseRouter):
         """Take over what another router of the same settings prepared, for some of its experts only."""
 
     def _calibrate(self, vectors: np.ndarray, scores: np.ndarray, queries: pd.DataFrame) -> Calibration:
-        from router.crossfit import out_of_fold
-
         rows, predicted = out_of_fold(self, vectors, scores, queries)
         return Calibration.fit(predicted, scores[rows])
 

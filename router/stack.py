@@ -18,7 +18,6 @@ from router.crossfit import MOST, out_of_fold
 MEMBERS = ("category", "linear", "mlp", "knn")
 """Who stands in a stack where nothing else is said; `cluster` replaces `category` in tables without categories."""
 
-
 ROUNDS = 3
 """How often the questions are divided into folds anew, so that the weights depend less on one division."""
 
@@ -86,7 +85,9 @@ class StackRouter(EmbeddingRouter):
             router._fit(vectors, scores, queries)
 
     def _calibrate(self, vectors: np.ndarray, scores: np.ndarray, queries: pd.DataFrame) -> Calibration:
-        return Calibration.fit(self._combine(self._parts), self._seen)
+        calibration = Calibration.fit(self._combine(self._parts), self._seen)
+        del self._parts, self._seen, self._context  # only fitting needs them
+        return calibration
 
     def _combine(self, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         total = self.mean_

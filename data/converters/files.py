@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import reprlib
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from data.scores import ScoreTableError
+from data.scores import read_table as read_as_it_stands
 
 TABLES = (".parquet", ".csv", ".jsonl")
 _PICKLES = (".pkl", ".pickle")
@@ -58,36 +58,14 @@ def read_table(path: Path, wanted: Sequence[str], also: Sequence[str] | None = N
     Raises:
         ScoreTableError: The file is empty or damaged, or a column is missing.
     """
-    if path.suffix == ".jsonl":
-        lines = read_lines(path)
-        table = pd.DataFrame(lines, columns=list(dict.fromkeys(name for line in lines for name in line)), dtype=object)
-    else:
-        try:
-            table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path, wanted, also)
-        except (ValueError, OSError, NotImplementedError, pd.errors.ParserWarning) as error:
-            raise _unreadable(path, error) from error
+    if path.suffix == ".csv" and also is not None:  # what is missing is told beside all that is there
+        require(read_as_it_stands(path, rows=0).columns, wanted, path)
+    table = read_as_it_stands(path, None if also is None else {*wanted, *also})
     require(table.columns, wanted, path)
     if table.empty:
         raise ScoreTableError(f"{path} has no rows")
     table.index = pd.RangeIndex(1, len(table) + 1)
     return table
-
-
-def _read_csv(path: Path, wanted: Sequence[str], also: Sequence[str] | None) -> pd.DataFrame:
-    """Read cells as text; only an empty one is missing, and "NA" is a text like others."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more cells than the header
-        found = [str(name) for name in pd.read_csv(path, nrows=0, index_col=False, encoding="utf-8-sig").columns]
-        require(found, wanted, path)
-        return pd.read_csv(
-            path,
-            dtype=object,
-            keep_default_na=False,
-            na_values=[""],
-            index_col=False,
-            encoding="utf-8-sig",
-            usecols=None if also is None else [name for name in found if name in (*wanted, *also)],
-        )
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
