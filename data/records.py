@@ -89,6 +89,7 @@ class Request:
         budget_usd: Most that the experts' calls may cost together, in US dollars, or None.
         max_latency_s: Most seconds that a chosen expert may be known to take, or None.
         objective: Weights of `price`, `size`, `latency` and `age` against quality, instead of the policy's own.
+        batch: Whether its calls yield to those that somebody waits for.
     """
 
     id: str
@@ -101,6 +102,7 @@ class Request:
     budget_usd: float | None = None
     max_latency_s: float | None = None
     objective: Mapping[str, float] | None = None
+    batch: bool = False
 
     @property
     def question(self) -> str:
@@ -136,12 +138,14 @@ class Call:
         expert: Name of the expert.
         messages: The conversation to continue.
         sampling: Limits and randomness.
+        batch: Whether it yields to calls that somebody waits for.
     """
 
     id: str
     expert: str
     messages: tuple[Message, ...]
     sampling: Sampling = field(default_factory=Sampling)
+    batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,9 @@ class Answer:
         error: One line of what went wrong, or None.
         degraded: True where an expert failed and the others answered without it.
         support: Where several answers were weighed, each distinct one and its weight, heaviest first.
+        error_code: What kind of error it was: `overloaded` (refused on arrival), `late` (not started in time), `unavailable`
+            (the expert's engine fails), or None for any other.
+        retry_after_s: Where it was refused, the seconds after which it would be accepted.
     """
 
     text: str
@@ -167,11 +174,13 @@ class Answer:
     error: str | None = None
     degraded: bool = False
     support: tuple[tuple[str, float], ...] = ()
+    error_code: str | None = None
+    retry_after_s: float | None = None
 
     @classmethod
-    def failed(cls, expert: str, error: str, latency_s: float = 0.0) -> Answer:
+    def failed(cls, expert: str, error: str, latency_s: float = 0.0, code: str | None = None, retry_after_s: float | None = None) -> Answer:
         """The answer of an expert that could not answer."""
-        return cls("", expert, Usage(calls=1), "error", latency_s, error)
+        return cls("", expert, Usage(calls=1), "error", latency_s, error, error_code=code, retry_after_s=retry_after_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +245,7 @@ class Trace:
         aggregator: Kind of the aggregator.
         support: Each distinct answer and the weight that the aggregator gave it, heaviest first.
         usage: Sum over all calls, the aggregator's among them.
+        instead: Experts that failed, each with the one that was asked in its place.
     """
 
     request_id: str
@@ -244,3 +254,4 @@ class Trace:
     aggregator: str
     support: tuple[tuple[str, float], ...]
     usage: Usage
+    instead: tuple[tuple[str, str], ...] = ()

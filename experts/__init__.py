@@ -8,7 +8,7 @@ from experts.replay import ReplayEngine
 from experts.scripted import ScriptedEngine
 
 ENGINES = {
-    "vllm": "experts.vllm_engine:VLLMEngine",
+    "vllm": "experts.vllm_settings:make_vllm",
     "transformers": "experts.transformers_engine:TransformersEngine",
     "openai": "experts.openai_engine:OpenAIEngine",
     "litellm": "experts.litellm_engine:LiteLLMEngine",
@@ -22,7 +22,7 @@ def make_engine(specs: Sequence[ExpertSpec]) -> Engine:
     """Make the engine of experts that share one.
 
     Raises:
-        EngineError: Their kind is unknown.
+        EngineError: Their kind is unknown, or an option has a value that it cannot have.
     """
     kind = specs[0].engine
     if kind not in ENGINES:

@@ -19,6 +19,18 @@ class EngineDied(EngineError):
     """An engine that ended while it answered; started again, it may well answer."""
 
 
+class Overloaded(EngineError):
+    """A call that could not start in time, refused on arrival.
+
+    Attributes:
+        retry_after_s: Seconds after which it would be accepted, by what waits now.
+    """
+
+    def __init__(self, expert: str, retry_after_s: float) -> None:
+        super().__init__(f"{expert!r} has more to do than it can start in time: try again in {retry_after_s:.0f} s")
+        self.retry_after_s = retry_after_s
+
+
 @dataclass(frozen=True, slots=True)
 class ExpertSpec:
     """One expert as an engine sees it.
@@ -41,6 +53,7 @@ class ExpertSpec:
         api_base: Base URL of a remote expert.
         api_key_env: Environment variable that holds a remote expert's key.
         timeout_s: Seconds that a remote expert may take for one answer.
+        size_b: Parameters in billions, for weights that are not here yet; 0 where not known.
         options: Settings of one engine only, such as the script of a scripted one.
     """
 
@@ -61,6 +74,7 @@ class ExpertSpec:
     api_base: str | None = None
     api_key_env: str | None = None
     timeout_s: float = 120.0
+    size_b: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
 
     @property

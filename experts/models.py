@@ -57,19 +57,25 @@ def installed(name: str) -> bool:
     return name in PACKAGED and importlib.util.find_spec(PACKAGED[name].module) is not None
 
 
-def resolve(model: str, revision: str | None = None, say: Say = lambda line: None) -> Path:
+def resolve(model: str, revision: str | None = None, say: Say = lambda line: None, *, fetch: bool = True) -> Path:
     """Give the folder that holds a model's checkpoint, converting or downloading it the first time.
 
     Args:
         model: A folder, `packaged:NAME`, or an id on the Hugging Face hub.
         revision: Revision on the hub.
         say: Receives a line before work that takes long.
+        fetch: Whether to download or convert what is not here yet.
 
     Raises:
         EngineError: There is no such model, with what to do.
     """
     if model.startswith("packaged:"):
-        return _convert(model.removeprefix("packaged:"), say)
+        name = model.removeprefix("packaged:")
+        if fetch:
+            return _convert(name, say)
+        if not (cache_dir() / name / "manifest.json").is_file():
+            raise EngineError(f"{model} has not been converted yet")
+        return cache_dir() / name
     folder = Path(model)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -77,10 +83,10 @@ def resolve(model: str, revision: str | None = None, say: Say = lambda line: Non
         return folder
     if folder.is_absolute() or model.startswith(".") or model.count("/") != 1:
         raise EngineError(f"no model at {model!r}: wanted a folder with a checkpoint, owner/name on the hub, or packaged:NAME")
-    return _download(model, revision, say)
+    return _download(model, revision, say, fetch=fetch)
 
 
-def _download(model: str, revision: str | None, say: Say) -> Path:
+def _download(model: str, revision: str | None, say: Say, *, fetch: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -88,7 +94,8 @@ def _download(model: str, revision: str | None, say: Say) -> Path:
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=wanted, local_files_only=True))
     except LocalEntryNotFoundError:
-        pass
+        if not fetch:
+            raise EngineError(f"{model!r} has not been downloaded yet") from None
     try:
         say(f"downloading {model}")
         return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))

@@ -1,48 +1,59 @@
-"""The pool: calls queue per expert, slots serve engine by engine, and what it took is counted."""
+"""The pool: calls queue per expert, the scheduler says what each slot does next, and this carries it out."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from data.records import Answer, Call, Delta, Done
 from experts import make_engine
-from experts.base import Engine, EngineDied, EngineError, Event, ExpertSpec
-from experts.scheduler import Grouped, Scheduler
-from experts.slot import start_ray, start_slot
+from experts.base import Engine, EngineDied, EngineError, Event, ExpertSpec, Overloaded
+from experts.breaker import Breaker
+from experts.memory import engine_bytes
+from experts.queues import Job
+from experts.rules import RULES
+from experts.scheduler import Expire, Prefetch, Refused, Retire, Scheduler, Start, Swap
+from experts.slot import Brought, start_ray, start_slot
+from experts.stats import PoolStats
 
-TRIES = 2
-"""How often a call is given to an engine that dies under it, before the caller hears of it."""
+TRIES = 3
+"""How often a call is given to an engine that dies under it; the last time it runs alone, for it may be the cause."""
 STOPPED = "the pool was stopped"
 
 
-@dataclass(slots=True)
-class PoolStats:
-    """What the pool has done since it started.
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How local experts share the machine.
 
     Attributes:
-        loads: Engines loaded into slots.
-        load_s: Seconds that loading took.
-        calls: Calls finished.
-        failed: Calls that ended in an error.
-        wait_s: Seconds that calls waited before an engine took them, summed.
-        max_wait_s: The longest of these waits.
-        tokens: Generated tokens.
-        served: Engines that served calls, in order of their visits.
+        slots: Slots to begin with.
+        batch: Calls that an engine runs at once.
+        max_wait_s: An accepted call starts within so many seconds; None accepts all.
+        awake_bytes: Bytes of a slot for engines that are awake; None is one engine at a time.
+        asleep_bytes: Bytes of host memory for engines that sleep in a slot; 0 ends engines instead.
+        sleep_level: vLLM's level of sleep.
+        prefetch: Whether the next engine's weights are read while the current one decodes.
+        replicas: Slots that may hold the same engine at once.
+        quantum: Length of a visit, in swap times, after which others that wait come first.
+        rule: Name of the rule that chooses engines (`experts.rules.RULES`).
     """
 
-    loads: int = 0
-    load_s: float = 0.0
-    calls: int = 0
-    failed: int = 0
-    wait_s: float = 0.0
-    max_wait_s: float = 0.0
-    tokens: int = 0
-    served: list[str] = field(default_factory=list)
+    slots: int = 1
+    batch: int = 64
+    max_wait_s: float | None = None
+    awake_bytes: int | None = None
+    asleep_bytes: int = 0
+    sleep_level: int = 1
+    prefetch: bool = True
+    replicas: int = 1
+    quantum: float = 16.0
+    rule: str = "counterpoint"
 
 
 @dataclass(slots=True, eq=False)
@@ -52,12 +63,12 @@ class _Waiting:
     call: Call
     engine: str
     live: bool
+    job: Job
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
-    since: float = field(default_factory=time.monotonic)
-    wait_s: float = 0.0
     tries: int = 0
     said: bool = False
     gone: bool = False
+    done: bool = False
     task: asyncio.Task[None] | None = None
 
 
@@ -65,13 +76,9 @@ class _Waiting:
 class _Place:
     """A slot as the pool sees it."""
 
+    id: str
     actor: Any
-    loaded: str | None = None
-    busy: int = 0
-    served: int = 0
-    loading: bool = False
-    alone: bool = False
-    error: str = ""
+    lost: bool = False
 
 
 class ExpertPool:
@@ -81,25 +88,61 @@ class ExpertPool:
 
     Args:
         specs: The experts, in the mixture's order.
-        slots: Number of slots.
-        scheduler: Rule by which a slot chooses its next engine; None is `Grouped`.
+        settings: How they share the machine.
     """
 
-    def __init__(self, specs: Sequence[ExpertSpec], *, slots: int = 1, scheduler: Scheduler | None = None) -> None:
-        self.specs = {spec.name: spec for spec in specs}
+    def __init__(self, specs: Sequence[ExpertSpec], settings: PoolSettings | None = None) -> None:
+        self.specs: dict[str, ExpertSpec] = {}
+        self.settings = settings or PoolSettings()
         self.stats = PoolStats()
-        self._scheduler = scheduler or Grouped()
+        rule = RULES[self.settings.rule]()
+        self.scheduler = Scheduler(
+            rule,
+            max_wait_s=self.settings.max_wait_s,
+            replicas=self.settings.replicas,
+            quantum=self.settings.quantum,
+            prefetch=self.settings.prefetch,
+        )
         self._groups: dict[str, list[ExpertSpec]] = {}
-        for spec in specs:
-            self._groups.setdefault(spec.engine_key, []).append(spec)
-        self._slotted = {key for key, group in self._groups.items() if group[0].needs_slot}
-        self._slots = slots
-        self._places: list[_Place] = []
+        self._places: dict[str, _Place] = {}
         self._resident: dict[str, Engine] = {}
-        self._queue: list[_Waiting] = []
+        self._breakers: defaultdict[str, Breaker] = defaultdict(Breaker)
+        self._last_error: dict[str, str] = {}
+        self._waiting: dict[object, _Waiting] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: asyncio.Handle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._numbers = count()
         self._stopped = False
+        for spec in specs:
+            self._know(spec)
+
+    def _know(self, spec: ExpertSpec) -> None:
+        self.specs[spec.name] = spec
+        group = self._groups.setdefault(spec.engine_key, [])
+        group.append(spec)
+        if spec.needs_slot and spec.engine_key not in self.scheduler.groups:
+            self.scheduler.add_engine(
+                spec.engine_key,
+                lanes=int(spec.options.get("max_num_seqs") or self.settings.batch),
+                bytes=self._bytes(group),
+                asleep_bytes=self._bytes(group, asleep=True),
+            )
+
+    def _bytes(self, group: list[ExpertSpec], *, asleep: bool = False) -> float:
+        """What an engine counts against its slot: bytes where a budget is set, else the whole slot."""
+        size = engine_bytes(group)
+        if self.settings.awake_bytes is None and not asleep:
+            return 1.0
+        if not self.settings.asleep_bytes and asleep:
+            return 0.0
+        if size is None:
+            raise EngineError(
+                f"the bytes of {group[0].name!r} are not known, and the slots have a budget: give its size_b, and kv_cache_gb in its options"
+            )
+        if self.settings.awake_bytes is not None and size > self.settings.awake_bytes:
+            raise EngineError(f"{group[0].name!r} needs {size / 1e9:.1f} GB, and a slot has {self.settings.awake_bytes / 1e9:.1f}")
+        return float(size)
 
     def __contains__(self, name: object) -> bool:
         return name in self.specs
@@ -110,7 +153,7 @@ class ExpertPool:
     @property
     def resident(self) -> frozenset[str]:
         """The experts that can answer without loading anything."""
-        loaded = {place.loaded for place in self._places} | self._resident.keys()
+        loaded = {key for key, group in self.scheduler.groups.items() if group.stays} | self._resident.keys()
         return frozenset(name for name, spec in self.specs.items() if spec.engine_key in loaded)
 
     async def __aenter__(self) -> ExpertPool:
@@ -126,13 +169,17 @@ class ExpertPool:
         Raises:
             EngineError: An engine that needs no slot cannot start.
         """
-        for key in self._groups.keys() - self._slotted:
-            engine = make_engine(self._groups[key])
-            await engine.start()
-            self._resident[key] = engine
-        if self._slotted:
+        for key in self._groups.keys() - self.scheduler.groups.keys():
+            await self._start_resident(key)
+        if self.scheduler.groups:
             await asyncio.to_thread(start_ray)
-            self._places = [_Place(start_slot(self._gpus())) for _ in range(self._slots)]
+            for _ in range(self.settings.slots):
+                self.add_slot()
+
+    async def _start_resident(self, key: str) -> None:
+        engine = make_engine(self._groups[key])
+        await engine.start()
+        self._resident[key] = engine
 
     async def warm(self) -> None:
         """Load an engine into each slot before anyone asks, those that most experts share first.
@@ -140,33 +187,100 @@ class ExpertPool:
         Raises:
             EngineError: One cannot be loaded.
         """
-        order = sorted(self._slotted, key=lambda key: -len(self._groups[key]))
-        for place, engine in zip(self._places, order, strict=False):
-            place.loaded, place.loading = engine, True
-            self._spawn(self._serve(place, engine, [], load=True))
-        await asyncio.gather(*self._tasks)
-        if empty := [place for place in self._places[: len(order)] if place.loaded is None]:
-            raise EngineError(empty[0].error or "a slot could not be loaded")
+        order = sorted(self.scheduler.groups, key=lambda key: -len(self._groups[key]))
+        swaps = [self.scheduler.preload(slot, engine, time.monotonic()) for slot, engine in zip(self._places, order, strict=False)]
+        await asyncio.gather(*(self._spawn(self._bring(swap)) for swap in swaps))
+        if failed := [swap.engine for swap in swaps if swap.engine in self._last_error]:
+            raise EngineError(self._last_error[failed[0]])
 
-    def _gpus(self) -> int:
-        return max(self._groups[key][0].gpus for key in self._slotted)
+    # slots and experts come and go
+
+    def add_slot(self) -> str:
+        """Start one more slot and give its name; a cluster that can grow makes room for it."""
+        id = f"slot-{next(self._numbers)}"
+        settings = self.settings
+        gpus = max(self._groups[key][0].gpus for key in self.scheduler.groups)
+        self._places[id] = _Place(id, start_slot(gpus, settings.awake_bytes, settings.sleep_level))
+        self.scheduler.add_slot(id, budget=float(settings.awake_bytes or 1), asleep_budget=float(settings.asleep_bytes))
+        self._plan()
+        return id
+
+    def remove_slot(self, id: str) -> None:
+        """Let a slot end what it runs, then end it.
+
+        Raises:
+            EngineError: There is no such slot.
+        """
+        if id not in self._places:
+            raise EngineError(f"no slot is called {id!r}; there are {', '.join(self._places)}")
+        self.scheduler.drain_slot(id)
+        self._plan()
+
+    async def add_expert(self, spec: ExpertSpec) -> None:
+        """Take in an expert while running.
+
+        Raises:
+            EngineError: Its name is taken, or its engine cannot start.
+        """
+        if spec.name in self.specs:
+            raise EngineError(f"an expert is called {spec.name!r} already")
+        shared = spec.engine_key in self._groups
+        self._know(spec)
+        if not spec.needs_slot and not shared:
+            await self._start_resident(spec.engine_key)
+        elif spec.needs_slot and not self._places:
+            await asyncio.to_thread(start_ray)
+            for _ in range(self.settings.slots):
+                self.add_slot()
+        elif spec.needs_slot and shared:
+            await self._reload(spec.engine_key)
+
+    async def remove_expert(self, name: str) -> None:
+        """Let an expert go: it takes no more calls, those that it has are answered, then its engine ends, unless others share it.
+
+        Raises:
+            EngineError: There is no such expert.
+        """
+        spec = self._spec(name)
+        del self.specs[name]
+        while any(waiting.call.expert == name for waiting in self._waiting.values()):
+            await asyncio.sleep(0.05)
+        key = spec.engine_key
+        self._groups[key] = [other for other in self._groups[key] if other.name != name]
+        if self._groups[key]:
+            return
+        del self._groups[key]
+        if key in self._resident:
+            await self._resident.pop(key).stop()
+        elif key in self.scheduler.groups:
+            self.scheduler.remove_engine(key)
+            self._plan()
+
+    async def _reload(self, key: str) -> None:
+        """Have an engine start again with its new adapters, once what it runs has ended."""
+        self.scheduler.retire(key)
+        self._plan()
 
     async def stop(self) -> None:
         """End slots and engines; calls still waiting end in an error."""
         self._stopped = True
-        for waiting in [*self._queue]:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for waiting in [*self._waiting.values()]:
             self._finish(waiting, Answer.failed(waiting.call.expert, STOPPED))
-        self._queue.clear()
         for task in [*self._tasks]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for engine in self._resident.values():
             await engine.stop()
-        for place in self._places:
+        if self._places:
             import ray
 
-            ray.kill(place.actor)
-        self._places = []
+            for place in self._places.values():
+                ray.kill(place.actor)
+        self._places = {}
+
+    # calls
 
     async def stream(self, call: Call, *, live: bool = True) -> AsyncGenerator[Event]:
         """Ask one expert and yield what it writes, last a `Done`.
@@ -175,7 +289,7 @@ class ExpertPool:
             call: What is asked.
             live: Whether words are passed on as they are written; a call whose words have gone out is not tried again.
 
-        Abandoning the iterator takes the call out of the queue, or its engine's words to nobody.
+        Abandoning the iterator takes the call out of the queue, or out of its engine.
 
         Raises:
             EngineError: There is no such expert.
@@ -188,11 +302,7 @@ class ExpertPool:
                 if isinstance(event, Done):
                     return
         finally:
-            waiting.gone = True
-            if waiting.task is not None:
-                waiting.task.cancel()
-            if waiting in self._queue:
-                self._queue.remove(waiting)
+            self._abandon(waiting)
 
     async def answer(self, call: Call) -> Answer:
         """Ask one expert and wait for its answer; a failure is an answer with an error."""
@@ -202,19 +312,54 @@ class ExpertPool:
                     return event.answer
         raise AssertionError("a stream ends in Done")
 
+    def refused(self, expert: str) -> float | None:
+        """Seconds after which a call that is refused now would be accepted; None where one would be accepted now."""
+        key = self._spec(expert).engine_key
+        if key not in self.scheduler.groups:
+            return None
+        refused = self.scheduler.would_refuse(key, time.monotonic())
+        return None if refused is None else refused.retry_after_s
+
+    def expect(self, expert: str, calls: int = 1) -> None:
+        """Declare calls that others will cause later, such as an aggregator's (negative: they came, or will not)."""
+        if expert in self.specs:
+            self.scheduler.expect(self.specs[expert].engine_key, calls)
+
+    def _spec(self, name: str) -> ExpertSpec:
+        if name not in self.specs:
+            raise EngineError(f"no expert is called {name!r}; the pool has {', '.join(self.specs)}")
+        return self.specs[name]
+
     def _submit(self, call: Call, live: bool) -> _Waiting:
-        spec = self.specs.get(call.expert)
-        if spec is None:
-            raise EngineError(f"no expert is called {call.expert!r}; the pool has {', '.join(self.specs)}")
+        key = self._spec(call.expert).engine_key
         if self._stopped:
             raise EngineError(STOPPED)
-        waiting = _Waiting(call, spec.engine_key, live)
-        if spec.engine_key in self._resident:
+        now = time.monotonic()
+        waiting = _Waiting(call, key, live, Job(next(self._numbers), key, now, batch=call.batch, query=call.id.partition("/")[0]))
+        self._waiting[waiting.job.id] = waiting
+        if rest := self._breakers[key].wait_s(now):
+            text = f"{call.expert!r} fails ({self._last_error.get(key, 'no reason known')}) and is tried again in {rest:.0f} s"
+            self._finish(waiting, Answer.failed(call.expert, text, code="unavailable", retry_after_s=rest))
+        elif key in self._resident:
             waiting.task = self._spawn(self._serve_resident(waiting))
+        elif isinstance(refused := self.scheduler.arrive(waiting.job, now), Refused):
+            error = Overloaded(call.expert, refused.retry_after_s)
+            self._finish(waiting, Answer.failed(call.expert, str(error), code="overloaded", retry_after_s=error.retry_after_s))
         else:
-            self._queue.append(waiting)
             self._plan()
         return waiting
+
+    def _abandon(self, waiting: _Waiting) -> None:
+        waiting.gone = True
+        if waiting.task is not None:
+            waiting.task.cancel()
+        if waiting.done:
+            return
+        if waiting.job.started is None:
+            self.scheduler.cancel(waiting.job)
+            self._waiting.pop(waiting.job.id, None)
+        elif (place := self._places.get(str(waiting.job.slot))) is not None:
+            place.actor.abandon.remote(waiting.engine, waiting.call.id)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -224,115 +369,161 @@ class ExpertPool:
 
     def _plan(self) -> None:
         """Dispatch at the loop's next turn, so that calls submitted together are seen together."""
-        if self._turn is None:
+        if self._turn is None and not self._stopped:
             self._turn = asyncio.get_running_loop().call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
+        """Do what the scheduler says; should that fail, a fault of ours, every call ends and none hangs."""
         self._turn = None
-        wanted = {waiting.engine for waiting in self._queue}
-        # first the slots that hold what is wanted, then empty ones, then the one that has idled longest
-        for place in sorted(self._places, key=lambda p: (p.loaded not in wanted, p.loaded is not None, p.served)):
-            if place.loading or place.alone:
-                continue
-            elsewhere = frozenset(other.loaded for other in self._places if other is not place and other.loaded)
-            visit = self._scheduler.next([waiting.engine for waiting in self._queue], place.loaded, elsewhere)
-            if visit is None or (place.busy and visit.engine != place.loaded):
-                continue
-            mine = [waiting for waiting in self._queue if waiting.engine == visit.engine][: visit.calls]
-            if any(waiting.tries for waiting in mine):  # one that an engine died under runs alone: it may be the cause
-                if place.busy:
-                    continue
-                mine = [next(waiting for waiting in mine if waiting.tries)]
-                place.alone = True
-            for waiting in mine:
-                self._queue.remove(waiting)
-            place.busy += len(mine)
-            place.loading = visit.engine != place.loaded
-            place.loaded = visit.engine
-            place.served = len(self.stats.served)
-            self.stats.served.append(visit.engine)
-            self._spawn(self._serve(place, visit.engine, mine, load=place.loading))
-
-    async def _serve(self, place: _Place, engine: str, group: list[_Waiting], *, load: bool) -> None:
-        open_calls, actor = {waiting.call.id: waiting for waiting in group}, place.actor
         try:
-            if load:
-                await self._load(place, engine)
-            for waiting in group:
-                waiting.wait_s = time.monotonic() - waiting.since
-                self.stats.wait_s += waiting.wait_s
-                self.stats.max_wait_s = max(self.stats.max_wait_s, waiting.wait_s)
-            calls = [waiting.call for waiting in group if not waiting.gone]
-            if calls:
-                stream = place.actor.generate.options(num_returns="streaming").remote(calls)
-                async for bundle in stream:
-                    for event in await bundle:
-                        if self._pass_on(open_calls[event.call_id], event):
-                            place.busy -= 1
-                            del open_calls[event.call_id]
-            self._give_up([each for each in open_calls.values() if not each.gone], "the engine ended without an answer")
-        except asyncio.CancelledError:
-            self._give_up(open_calls.values(), STOPPED)
+            self._carry_out(time.monotonic())
+        except Exception as error:
+            self._end_all(f"the scheduler failed: {type(error).__name__}: {error}")
             raise
+
+    def _carry_out(self, now: float) -> None:
+        starts: defaultdict[tuple[str, str], list[_Waiting]] = defaultdict(list)
+        for action in self.scheduler.decide(now):
+            match action:
+                case Start(job, slot):
+                    waiting = self._waiting[job.id]
+                    if not waiting.tries:
+                        self.stats.started(waiting.call.expert, now - job.arrived)
+                    starts[str(slot), job.engine].append(waiting)
+                case Swap():
+                    self._spawn(self._bring(action))
+                case Prefetch(slot, engine):
+                    self._places[str(slot)].actor.prefetch.remote(self._groups[engine])
+                case Expire(job):
+                    waiting = self._waiting[job.id]
+                    error = f"{waiting.call.expert!r} could not start in {self.settings.max_wait_s:.0f} s, as had been promised"
+                    self.stats.late += 1
+                    self._finish(waiting, Answer.failed(waiting.call.expert, error, code="late"))
+                case Retire(slot):
+                    self._end_slot(str(slot))
+        for (slot, engine), group in starts.items():
+            self._spawn(self._serve(self._places[slot], engine, group))
+        alarm = self.scheduler.wake_at()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = None if alarm == float("inf") else asyncio.get_running_loop().call_later(max(0.0, alarm - now) + 0.001, self._plan)
+
+    async def _bring(self, swap: Swap) -> None:
+        place = self._places[str(swap.slot)]
+        try:
+            brought: Brought = await place.actor.bring.remote(swap.engine, self._groups[swap.engine], swap.sleep, swap.stop)
         except Exception as error:
             cause = getattr(error, "cause", None) or error  # Ray wraps what the slot raised
-            if place.actor is actor:  # else another group has replaced it already
-                place.loaded = None
-            if isinstance(cause, EngineError) and not isinstance(cause, EngineDied):
-                place.error = str(cause)
-                self._give_up(open_calls.values(), str(cause))
-            elif isinstance(cause, EngineDied):
-                self._try_again(open_calls.values(), str(cause))
+            text = " ".join(str(cause).split()) if isinstance(cause, EngineError) else self._death(cause)
+            self._last_error[swap.engine] = text
+            self._breakers[swap.engine].failed(time.monotonic())
+            if isinstance(cause, EngineError):
+                self.scheduler.failed(place.id, swap.engine)
             else:
-                if place.actor is actor:
-                    await self._revive(place)
-                self._try_again(open_calls.values(), f"the slot's process ended while it answered ({type(cause).__name__})")
-        finally:
-            place.loading = place.alone = False
-            place.busy -= len(open_calls)
-            self._plan()
-
-    async def _load(self, place: _Place, engine: str) -> None:
-        seconds = await place.actor.load.remote(self._groups[engine])
-        self.stats.loads += 1
-        self.stats.load_s += seconds
-        place.loading = False
+                self._lose(place)
+            self._give_up_on(swap.engine, text)
+        else:
+            self._last_error.pop(swap.engine, None)
+            self.stats.brought(swap.engine, brought)
+            for name in brought.stopped:
+                self.scheduler.failed(place.id, name)
+            self.scheduler.loaded(place.id, time.monotonic(), seconds=brought.seconds, woken=brought.woken)
         self._plan()
 
-    async def _revive(self, place: _Place) -> None:
-        import ray
+    def _give_up_on(self, engine: str, error: str) -> None:
+        """End the calls that wait for an engine that cannot be brought, unless it is awake in another slot."""
+        group = self.scheduler.groups.get(engine)
+        if group is None or group.stays:
+            return
+        for job in [*group]:
+            self.scheduler.cancel(job)
+            waiting = self._waiting[job.id]
+            self._finish(waiting, Answer.failed(waiting.call.expert, error, code="unavailable"))
 
-        with suppress(Exception):  # it may be gone already
-            ray.kill(place.actor)
-        with suppress(Exception):  # where Ray itself is gone, the next calls say so
-            place.actor = start_slot(self._gpus())
-
-    async def _serve_resident(self, waiting: _Waiting) -> None:
-        engine = self._resident[waiting.engine]
+    async def _serve(self, place: _Place, engine: str, group: list[_Waiting]) -> None:
+        """Stream the answers of calls that start together."""
+        stay = self.scheduler.slots[place.id].awake[engine]
+        left = {waiting.call.id: waiting for waiting in group}
         try:
-            async for event in engine.generate([waiting.call]):
-                self._pass_on(waiting, event)
+            stream = place.actor.generate.options(num_returns="streaming").remote(engine, [waiting.call for waiting in group])
+            async for bundle in stream:
+                for event in await bundle:
+                    waiting = left[event.call_id]
+                    if self._pass_on(waiting, event):
+                        del left[event.call_id]
+                        self.scheduler.finished(waiting.job, time.monotonic(), measured=not waiting.gone)
+                        self._breakers[engine].worked()
+                        self._plan()
+            if left:
+                raise EngineDied(f"the engine of {group[0].call.expert!r} ended without an answer")
         except asyncio.CancelledError:
-            self._give_up([waiting], STOPPED)
             raise
         except Exception as error:
-            waiting.tries += 1
-            again = isinstance(error, EngineDied) and not waiting.said and waiting.tries < TRIES
-            if isinstance(error, EngineDied) and not await self._restarted(engine):
-                again = False
-            if again:
-                await self._serve_resident(waiting)
-            else:
-                text = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
-                self._give_up([waiting], " ".join(text.split()))
+            cause = getattr(error, "cause", None) or error
+            if not isinstance(cause, EngineError):
+                self._lose(place)
+            elif not place.lost and self.scheduler.slots[place.id].awake.get(engine) is stay:
+                self.stats.died(engine)
+                self.scheduler.failed(place.id, engine)
+            self._try_again(left.values(), str(cause) if isinstance(cause, EngineError) else self._death(cause))
+            self._plan()
 
-    async def _restarted(self, engine: Engine) -> bool:
-        """Start an engine again; False where it cannot."""
+    def _death(self, cause: object) -> str:
+        return f"the slot's process ended ({type(cause).__name__})"
+
+    def _lose(self, place: _Place) -> None:
+        """Forget a slot whose process is gone, and start another in its place."""
+        if place.lost:
+            return
+        place.lost = True
+        for engine in self.scheduler.slots[place.id].awake:
+            self.stats.died(engine)
+        self.scheduler.remove_slot(place.id)
+        self._end_slot(place.id, forget=False)
         try:
-            await engine.start()
-        except EngineError:
-            return False
-        return True
+            self.add_slot()
+        except Exception as error:  # Ray itself may be gone
+            if not self._places:
+                self._end_all(f"no slot can be started any more: {type(error).__name__}: {error}")
+
+    def _end_all(self, error: str) -> None:
+        """End every call of an engine that needs a slot, and take no more."""
+        self._stopped = True
+        for waiting in [each for each in self._waiting.values() if each.engine in self.scheduler.groups]:
+            self._finish(waiting, Answer.failed(waiting.call.expert, " ".join(error.split()), code="unavailable"))
+
+    def _end_slot(self, id: str, *, forget: bool = True) -> None:
+        import ray
+
+        place = self._places.pop(id)
+        if forget:
+            self.scheduler.remove_slot(id)
+        with suppress(Exception):  # it may be gone already
+            ray.kill(place.actor)
+
+    async def _serve_resident(self, waiting: _Waiting) -> None:
+        """Stream the answer of an expert that needs no slot."""
+        engine = self._resident[waiting.engine]
+        self.stats.started(waiting.call.expert, 0.0)
+        while True:
+            try:
+                async for event in engine.generate([waiting.call]):
+                    self._pass_on(waiting, event)
+                self._breakers[waiting.engine].worked()
+                return
+            except asyncio.CancelledError:
+                self._finish(waiting, Answer.failed(waiting.call.expert, STOPPED))
+                raise
+            except Exception as error:
+                text = " ".join((str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}").split())
+                waiting.tries += 1
+                died = isinstance(error, EngineDied)
+                if not died or waiting.said or waiting.tries >= TRIES or not await _restarted(engine):
+                    if died:
+                        self._last_error[waiting.engine] = text
+                        self._breakers[waiting.engine].failed(time.monotonic())
+                    self._finish(waiting, Answer.failed(waiting.call.expert, text, code="unavailable"))
+                    return
 
     def _pass_on(self, waiting: _Waiting, event: Event) -> bool:
         """Hand an event to its caller; True where it was the call's last."""
@@ -344,21 +535,35 @@ class ExpertPool:
         self._finish(waiting, event.answer)
         return True
 
-    def _give_up(self, group: Iterable[_Waiting], error: str) -> None:
-        for waiting in group:
-            self._finish(waiting, Answer.failed(waiting.call.expert, error))
-
     def _try_again(self, group: Iterable[_Waiting], error: str) -> None:
-        """Queue the calls of a dead slot once more, except those whose words have gone out or whose tries are spent."""
+        """Queue the calls of a dead engine once more, except those whose words have gone out or whose tries are spent."""
         for waiting in group:
             waiting.tries += 1
-            if waiting.said or waiting.tries >= TRIES:
-                self._finish(waiting, Answer.failed(waiting.call.expert, error))
-            elif not waiting.gone:
-                self._queue.append(waiting)
+            if waiting.gone:
+                self._waiting.pop(waiting.job.id, None)
+            elif waiting.said or waiting.tries >= TRIES or waiting.engine not in self.scheduler.groups:
+                self._last_error[waiting.engine] = error
+                self._breakers[waiting.engine].failed(time.monotonic())
+                said = "; the words that had gone out are not repeated" if waiting.said else ""
+                self._finish(waiting, Answer.failed(waiting.call.expert, error + said, code="unavailable"))
+            else:
+                self.stats.retried += 1
+                waiting.job.alone = waiting.tries == TRIES - 1
+                self.scheduler.again(waiting.job)
 
     def _finish(self, waiting: _Waiting, answer: Answer) -> None:
-        self.stats.calls += 1
-        self.stats.failed += answer.error is not None
-        self.stats.tokens += answer.usage.completion_tokens
+        if waiting.done:
+            return
+        waiting.done = True
+        self._waiting.pop(waiting.job.id, None)
+        self.stats.ended(waiting.engine, answer)
         waiting.events.put_nowait(Done(waiting.call.id, answer))
+
+
+async def _restarted(engine: Engine) -> bool:
+    """Start an engine again; False where it cannot."""
+    try:
+        await engine.start()
+    except EngineError:
+        return False
+    return True

@@ -1,7 +1,8 @@
-"""A slot: a Ray actor that holds one engine at a time, with its GPUs or its share of the CPU."""
+"""A slot: a Ray actor with GPUs, or a share of the CPU, that holds engines awake and asleep."""
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import secrets
@@ -10,10 +11,13 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-from data.records import Call, Done
-from experts.base import Engine, EngineError, Event, ExpertSpec
+from data.records import Call, Done, Message, Sampling
+from experts.base import Engine, EngineDied, EngineError, Event, ExpertSpec
+from experts.memory import engine_bytes
 
 _FLUSH_S = 0.05
 """Events travel together for this long, so that a batch does not send one message a token."""
@@ -25,52 +29,244 @@ _RAY = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # 5 by default, too few where models load on the same cores
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
 }
+_CANARY = Sampling(max_tokens=4)
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What bringing an engine came to.
+
+    Attributes:
+        seconds: How long it took, with what had to leave before.
+        woken: Whether the engine was woken, not started.
+        memory_bytes: What it takes while awake.
+        stopped: Engines that should have slept and were ended, because they could not.
+    """
+
+    seconds: float
+    woken: bool
+    memory_bytes: int
+    stopped: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Held:
+    """An engine in the slot."""
+
+    engine: Engine
+    specs: Sequence[ExpertSpec]
+    asleep: bool = False
+    canary: str | None = None
+    """What it said to the canary call before its first sleep."""
+    calls: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
 
 class Slot:
-    """Load engines one after the other and stream their answers."""
+    """Hold engines, bring one awake when told so, and stream their answers.
 
-    def __init__(self) -> None:
-        self._engine: Engine | None = None
+    Args:
+        budget: Bytes for what is awake, or None: one engine at a time.
+        sleep_level: vLLM's level of sleep, 1 (weights in host memory) or 2 (weights on disk only).
+    """
 
-    async def load(self, specs: Sequence[ExpertSpec]) -> float:
-        """End the engine that is there, start another, and tell how many seconds both took.
+    def __init__(self, budget: int | None = None, sleep_level: int = 1) -> None:
+        self._budget = budget
+        self._level = sleep_level
+        self._held: dict[str, _Held] = {}
+        self._swapping = asyncio.Lock()
+
+    async def bring(self, key: str, specs: Sequence[ExpertSpec], sleep: Sequence[str] = (), stop: Sequence[str] = ()) -> Brought:
+        """Make room, then wake an engine or start it.
+
+        A wake that fails, or after which the engine answers other than before, is undone by a cold start.
+
+        Args:
+            key: The engine.
+            specs: Its experts.
+            sleep: Engines to put to sleep first; what cannot sleep is ended.
+            stop: Engines to end first.
 
         Raises:
-            EngineError: The engine cannot start; the slot is then empty.
+            EngineError: It cannot start; it then takes nothing here.
         """
+        async with self._swapping:
+            began, stopped = time.monotonic(), []
+            for name in stop:
+                await self._end(name)
+            for name in sleep:
+                if not await self._put_to_sleep(name):
+                    stopped.append(name)
+            self._reserve(key, specs)
+            held = self._held.get(key)
+            woken = held is not None and held.asleep and [*held.specs] == [*specs] and await self._wake(held)
+            if not woken:
+                await self._end(key)
+                await self._start(key, specs)
+            return Brought(time.monotonic() - began, woken, self._held[key].engine.memory_bytes, tuple(stopped))
+
+    def _reserve(self, key: str, specs: Sequence[ExpertSpec]) -> None:
+        """See that an engine's bytes are free.
+
+        Raises:
+            EngineError: They are not.
+        """
+        awake = {name: held.engine.memory_bytes for name, held in self._held.items() if not held.asleep and name != key}
+        if self._budget is None:
+            if awake:
+                raise EngineError(f"the slot still holds {', '.join(awake)}")
+            return
+        needed = self._held[key].engine.memory_bytes if key in self._held else engine_bytes(specs) or 0
+        if sum(awake.values()) + needed > self._budget:
+            raise EngineError(
+                f"{specs[0].name!r} needs {needed / 1e9:.1f} GB, and {(self._budget - sum(awake.values())) / 1e9:.1f} GB of the slot's "
+                f"{self._budget / 1e9:.1f} are free"
+            )
+
+    async def _start(self, key: str, specs: Sequence[ExpertSpec]) -> None:
         from experts import make_engine
 
-        start = time.monotonic()
-        await self.unload()
         engine = make_engine(specs)
-        await engine.start()
-        self._engine = engine
-        return time.monotonic() - start
+        try:
+            await engine.start()
+        except BaseException:
+            with suppress(Exception):
+                await engine.stop()
+            raise
+        self._held[key] = _Held(engine, specs)
 
-    async def unload(self) -> None:
-        """End the engine that is there."""
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            await engine.stop()
+    async def _put_to_sleep(self, key: str) -> bool:
+        """Put an engine to sleep, or end it where it cannot; False where it was ended."""
+        held = self._held.get(key)
+        if held is None or held.asleep:
+            return held is not None
+        try:
+            if held.canary is None:
+                held.canary = await self._ask_canary(held)
+            await held.engine.sleep(self._level)
+        except EngineError:
+            await self._end(key)
+            return False
+        held.asleep = True
+        return True
 
-    async def generate(self, calls: Sequence[Call]) -> AsyncIterator[list[Event]]:
-        """Answer calls, yielding events in small bundles."""
-        if self._engine is None:
-            raise EngineError("the slot holds no engine")
-        bundle: list[Event] = []
-        sent = 0.0  # the first word goes out at once
-        async for event in self._engine.generate(calls):
-            bundle.append(event)
-            if isinstance(event, Done) or time.monotonic() - sent >= _FLUSH_S:
+    async def _wake(self, held: _Held) -> bool:
+        """Wake an engine and see that it answers as before; False where it does not."""
+        try:
+            await held.engine.wake()
+            held.asleep = False
+            return await self._ask_canary(held) == held.canary
+        except EngineError:
+            return False
+
+    async def _ask_canary(self, held: _Held) -> str:
+        call = Call("canary", held.specs[0].name, (Message("user", "Count: 1 2 3 4"),), _CANARY)
+        async with aclosing(held.engine.generate([call])) as events:  # type: ignore[type-var]
+            async for event in events:
+                if isinstance(event, Done):
+                    if event.answer.error is not None:
+                        raise EngineError(event.answer.error)
+                    return event.answer.text
+        raise EngineError("the canary call had no end")
+
+    async def _end(self, key: str) -> None:
+        held = self._held.pop(key, None)
+        if held is not None:
+            await held.engine.stop()
+
+    async def end(self) -> None:
+        """End all engines."""
+        async with self._swapping:
+            for key in [*self._held]:
+                await self._end(key)
+
+    async def prefetch(self, specs: Sequence[ExpertSpec]) -> float:
+        """Read an engine's weights ahead, so that its start finds them in the page cache; give the seconds that it took."""
+        from experts.memory import read_ahead
+
+        began = time.monotonic()
+        await asyncio.to_thread(read_ahead, specs)
+        return time.monotonic() - began
+
+    async def generate(self, key: str, calls: Sequence[Call]) -> AsyncIterator[list[Event]]:
+        """Answer calls of one engine, yielding events in small bundles.
+
+        Raises:
+            EngineDied: The engine is not awake here, or ends meanwhile.
+        """
+        held = self._held.get(key)
+        if held is None or held.asleep:
+            raise EngineDied(f"the slot does not hold {key}")
+        events: asyncio.Queue[Event | Exception] = asyncio.Queue()
+        groups = [calls] if getattr(held.engine, "whole_batches", False) else [[call] for call in calls]
+        tasks = [asyncio.create_task(_pump(held.engine, group, events)) for group in groups]
+        if len(groups) == len(calls):
+            held.calls |= {call.id: task for call, task in zip(calls, tasks, strict=True)}
+        left, bundle, sent = {call.id for call in calls}, [], 0.0  # the first word goes out at once
+        try:
+            while left:
+                event = await events.get()
+                if isinstance(event, Exception):
+                    if isinstance(event, EngineDied) and self._held.get(key) is held:
+                        await self._end(key)  # what is left of it
+                    raise event
+                bundle.append(event)
+                if isinstance(event, Done):
+                    left.discard(event.call_id)
+                    held.calls.pop(event.call_id, None)
+                if not events.empty():
+                    continue
+                pause = _FLUSH_S - (time.monotonic() - sent)
+                if pause > 0 and left and not any(isinstance(event, Done) for event in bundle):
+                    await asyncio.sleep(pause)
+                    if not events.empty():
+                        continue
                 yield bundle
                 bundle, sent = [], time.monotonic()
-        if bundle:
-            yield bundle
+            if bundle:
+                yield bundle
+        finally:
+            for call_id in left:
+                held.calls.pop(call_id, None)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def memory_bytes(self) -> int:
-        """Bytes that the loaded engine takes."""
-        return 0 if self._engine is None else self._engine.memory_bytes
+    async def abandon(self, key: str, call_id: str) -> None:
+        """Stop a call that nobody reads any more, where the engine can; else it runs to its end."""
+        held = self._held.get(key)
+        if held is not None and (task := held.calls.pop(call_id, None)) is not None:
+            task.cancel()
+
+    async def bytes(self) -> dict[str, int]:
+        """Bytes of what is awake and of what sleeps."""
+        tiers = {"awake": 0, "asleep": 0}
+        for held in self._held.values():
+            tiers["asleep" if held.asleep else "awake"] += held.engine.memory_bytes
+        return tiers
+
+    async def pid(self) -> int:
+        """Number of the slot's process."""
+        return os.getpid()
+
+
+async def _pump(engine: Engine, calls: Sequence[Call], events: asyncio.Queue[Event | Exception]) -> None:
+    """Put what an engine writes into a queue; an abandoned call ends there, too."""
+    try:
+        async with aclosing(engine.generate(calls)) as stream:  # type: ignore[type-var]
+            async for event in stream:
+                events.put_nowait(event)
+    except asyncio.CancelledError:
+        for call in calls:
+            events.put_nowait(Done(call.id, _abandoned(call)))
+        raise
+    except Exception as error:
+        events.put_nowait(error)
+
+
+def _abandoned(call: Call) -> Any:
+    from data.records import Answer
+
+    return Answer.failed(call.expert, "the caller has gone")
 
 
 def start_ray(num_cpus: int | None = None) -> None:
@@ -99,12 +295,18 @@ def start_ray(num_cpus: int | None = None) -> None:
     ray.init(**settings)
 
 
-def start_slot(gpus: int = 0) -> Any:
-    """Start a slot and give its handle."""
+def start_slot(gpus: int = 0, budget: int | None = None, sleep_level: int = 1) -> Any:
+    """Start a slot and give its handle.
+
+    Args:
+        gpus: GPUs that it holds.
+        budget: Bytes for what is awake, or None: one engine at a time.
+        sleep_level: vLLM's level of sleep.
+    """
     import ray
 
     variables = {name: os.environ[name] for name in ("COUNTERPOINT_CACHE", "HF_HUB_OFFLINE") if name in os.environ}
     actor = ray.remote(Slot).options(
         num_cpus=0, num_gpus=gpus, max_concurrency=1000, runtime_env={"env_vars": variables} if variables else None
     )
-    return actor.remote()
+    return actor.remote(budget, sleep_level)

@@ -27,6 +27,9 @@ class TransformersEngine:
         batch: Largest number of calls generated together; None is 1 in float32 and 8 otherwise.
     """
 
+    whole_batches = True
+    """Calls given together run as one batch, which ends together."""
+
     def __init__(self, specs: Sequence[ExpertSpec], batch: int | None = None) -> None:
         self.specs = {spec.name: spec for spec in specs}
         self.base = next((spec for spec in specs if spec.adapter is None), specs[0])

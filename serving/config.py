@@ -15,6 +15,7 @@ from aggregator import KINDS as AGGREGATORS
 from data.records import CounterpointError
 from experts import ENGINES, ExpertSpec
 from experts.hardware import gpu_count, local_engine
+from experts.pool import PoolSettings
 from router.budget import Limits
 from router.cards import Card
 from router.policy import Cascade, CountingPolicy, EntropyGate, FixedK, Mass, Recruit, SelfSample
@@ -205,9 +206,43 @@ class AggregatorConfig(_Config):
 
 
 class PoolConfig(_Config):
-    """How many slots local experts share."""
+    """How local experts share the machine."""
 
     slots: PositiveInt = 1
+    """Slots, each with GPUs of its own or a share of the CPU."""
+    batch: PositiveInt = 64
+    """Calls that an engine runs at once."""
+    max_wait_s: PositiveFloat | None = None
+    """An accepted call starts within so many seconds, others are refused with 429; null accepts all."""
+    awake_gb: PositiveFloat | None = None
+    """Gigabytes of a slot for engines that are awake; null is one engine at a time."""
+    asleep_gb: NonNegativeFloat = 0.0
+    """Gigabytes of host memory for engines that sleep in a slot; 0 ends engines instead, as on the CPU."""
+    sleep_level: Literal[1, 2] = 1
+    """vLLM's level of sleep: 1 keeps the weights in host memory, 2 on disk only."""
+    prefetch: bool = True
+    """Whether the next engine's weights are read while the current one decodes."""
+    replicas: PositiveInt = 1
+    """Slots that may hold the same engine at once."""
+    quantum: PositiveFloat = 16.0
+    """Length of a visit, in swap times, after which others that wait come first."""
+    rule: Literal["counterpoint", "llama-swap", "lru", "fifo"] = "counterpoint"
+    """How a slot chooses its next engine."""
+
+    def build(self) -> PoolSettings:
+        """Make the pool's settings."""
+        return PoolSettings(
+            slots=self.slots,
+            batch=self.batch,
+            max_wait_s=self.max_wait_s,
+            awake_bytes=None if self.awake_gb is None else int(self.awake_gb * 1e9),
+            asleep_bytes=int(self.asleep_gb * 1e9),
+            sleep_level=self.sleep_level,
+            prefetch=self.prefetch,
+            replicas=self.replicas,
+            quantum=self.quantum,
+            rule=self.rule,
+        )
 
 
 class ServingConfig(_Config):
@@ -384,6 +419,7 @@ def expert_specs(config: MixtureConfig) -> list[ExpertSpec]:
                 api_base=expert.api_base,
                 api_key_env=expert.api_key_env,
                 timeout_s=expert.timeout_s,
+                size_b=base.size_b,
                 options=expert.options,
             )
         )

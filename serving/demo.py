@@ -19,7 +19,6 @@ from data.scores import read_scores, rows_of
 from data.skills import FAMILIES, Task, generate
 from experts.models import PACKAGED, installed
 from experts.pool import ExpertPool
-from experts.scheduler import Arrival, Scheduler
 from router import DEFAULT_KIND, KINDS, FixedK
 from serving.config import ASSETS, ExpertConfig, MixtureConfig, expert_specs, load_config
 from serving.evaluation.systems import System, baselines, best_single, versus
@@ -116,7 +115,7 @@ async def measure(config: MixtureConfig, folder: Path, tick: Tick) -> MixtureCon
     """
     tasks = [task for split, per_family in MEASURED for task in generate(split, per_family)]
     measured = control_config(config)
-    async with ExpertPool(expert_specs(measured), slots=config.pool.slots) as pool:
+    async with ExpertPool(expert_specs(measured), config.pool.build()) as pool:
         names = [expert.name for expert in measured.experts]
         table = await profile(pool, tasks, names, folder / "scores.parquet", lambda done, total, _: tick("measuring experts", done, total))
     train = rows_of(table, ["train"])
@@ -195,7 +194,7 @@ async def _sampled(pool: ExpertPool, tasks: Sequence[Task], expert: str, samples
     async def one(task: Task, sample: int) -> Answer:
         nonlocal done
         how = Sampling(temperature=0.7, seed=sample)
-        answer = await pool.answer(Call(f"{task.query_id}#{sample}", expert, (Message("user", task.query),), how))
+        answer = await pool.answer(Call(f"{task.query_id}#{sample}", expert, (Message("user", task.query),), how, batch=True))
         done += 1
         tick(stage, done, len(tasks) * samples)
         return answer
@@ -215,16 +214,16 @@ async def _sampled(pool: ExpertPool, tasks: Sequence[Task], expert: str, samples
 
 async def _arrival(config: MixtureConfig, tasks: Sequence[Task], routes: dict[str, Route], tick: Tick) -> dict[str, Any]:
     """Run some of the questions in order of arrival, and the same ones grouped, on slots that start empty."""
-    loads, seconds = await _loads(config, tasks, routes, Arrival(), lambda done: tick("in order of arrival", done, len(tasks)))
-    again, grouped_s = await _loads(config, tasks, routes, None, lambda done: tick("the same, grouped", done, len(tasks)))
+    loads, seconds = await _loads(config, tasks, routes, "fifo", lambda done: tick("in order of arrival", done, len(tasks)))
+    again, grouped_s = await _loads(config, tasks, routes, "counterpoint", lambda done: tick("the same, grouped", done, len(tasks)))
     return {"arrival": loads, "arrival_s": seconds, "arrival_n": len(tasks), "grouped_subset": again, "grouped_subset_s": grouped_s}
 
 
 async def _loads(
-    config: MixtureConfig, tasks: Sequence[Task], routes: dict[str, Route], scheduler: Scheduler | None, on_done: Callable[[int], None]
+    config: MixtureConfig, tasks: Sequence[Task], routes: dict[str, Route], rule: str, on_done: Callable[[int], None]
 ) -> tuple[int, float]:
-    """Count the model loads and the seconds of some questions under a scheduler."""
-    async with ExpertPool(expert_specs(config), slots=config.pool.slots, scheduler=scheduler) as pool:
+    """Count the model loads and the seconds of some questions under a rule of the scheduler."""
+    async with ExpertPool(expert_specs(config), replace(config.pool.build(), rule=rule)) as pool:
         pipeline = Pipeline(pool, None, FixedK(), make_aggregator(config.aggregator.kind))
         start = time.monotonic()
         running = [asyncio.create_task(pipeline.answer(request, routes[request.id])) for request in requests_of(tasks)]

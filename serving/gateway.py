@@ -82,12 +82,13 @@ class Gateway:
             missing = str(error).startswith("no model is called")
             code = "model_not_found" if missing else "context_length_exceeded" if isinstance(error, ContextError) else None
             return JSONResponse(error_json(str(error), code=code), 404 if missing else 400)
+        if (refusal := self.pipeline.refusal(route)) is not None:
+            return _error(refusal)
         if asked.stream:
             return StreamingResponse(self._stream(asked, request, route), media_type="text/event-stream")
         answer, trace = await self.pipeline.answer(request, route)
         if answer.error is not None:
-            status, kind, code = status_of(answer.error)
-            return JSONResponse(error_json(answer.error, kind, code), status)
+            return _error(answer)
         return JSONResponse(completion_json(asked, id, answer, trace))
 
     async def _body(self, http: HTTPRequest) -> object:
@@ -125,7 +126,7 @@ class Gateway:
                 elif isinstance(event, Finished):
                     answer, trace = event.answer, event.trace
                     if answer.error is not None:
-                        _, kind, code = status_of(answer.error)
+                        _, kind, code = status_of(answer)
                         yield f"data: {json.dumps(error_json(answer.error, kind, code))}\n\n"
                         break
                     for piece in _rest(written, answer.text):
@@ -135,6 +136,13 @@ class Gateway:
                         usage = chunk_json(asked, request.id) | {"usage": usage_json(answer.usage)}
                         yield f"data: {json.dumps(usage)}\n\n"
         yield "data: [DONE]\n\n"
+
+
+def _error(answer: Answer) -> JSONResponse:
+    """An answer's error in OpenAI's form; one that was refused says when to try again."""
+    status, kind, code = status_of(answer)
+    headers = {} if answer.retry_after_s is None else {"retry-after": str(max(1, round(answer.retry_after_s)))}
+    return JSONResponse(error_json(answer.error or "", kind, code), status, headers)
 
 
 def _rest(written: str, text: str) -> list[str]:

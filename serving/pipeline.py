@@ -15,9 +15,9 @@ import numpy as np
 
 from aggregator import Aggregator, make_aggregator
 from data.records import Answer, Call, CounterpointError, Done, Message, Request, Route, Sampling, Trace, Usage
+from experts.base import Overloaded
 from experts.context import fits
-from experts.pool import ExpertPool
-from experts.scheduler import Scheduler
+from experts.pool import ExpertPool, PoolSettings
 from router import FixedK, Policy, Router, load_router
 from router.budget import Limits
 from router.cards import Card, Situation
@@ -97,8 +97,12 @@ class Pipeline:
         self._numbers = count()
 
     @classmethod
-    def of(cls, config: MixtureConfig, scheduler: Scheduler | None = None) -> Self:
+    def of(cls, config: MixtureConfig, pool: PoolSettings | None = None) -> Self:
         """Make the pipeline that a config describes.
+
+        Args:
+            config: The mixture.
+            pool: Other settings of the pool than the config's.
 
         Raises:
             CounterpointError: The router is absent or knows other experts.
@@ -112,9 +116,9 @@ class Pipeline:
             )
         policy = config.router.policy.build() if config.router else FixedK()
         settings = {} if config.aggregator.expert is None else {"expert": config.aggregator.expert}
-        pool = ExpertPool(expert_specs(config), slots=config.pool.slots, scheduler=scheduler)
+        experts = ExpertPool(expert_specs(config), pool or config.pool.build())
         aggregator = make_aggregator(config.aggregator.kind, **settings)
-        return cls(pool, router, policy, aggregator, config.name, cards_of(config, date.today()))
+        return cls(experts, router, policy, aggregator, config.name, cards_of(config, date.today()))
 
     async def __aenter__(self) -> Self:
         await self.pool.start()
@@ -195,6 +199,14 @@ class Pipeline:
                     last = self._decide(replace(request, messages=request.messages[: at + 1]), last).experts
         return last
 
+    def refusal(self, route: Route) -> Answer | None:
+        """What a request would be told at once because none of its experts could start in time; None where one can."""
+        waits = [self.pool.refused(name) for name in route.experts]
+        if not waits or any(wait is None for wait in waits):
+            return None
+        late = Overloaded(route.primary, min(wait for wait in waits if wait is not None))
+        return Answer.failed(self.name, str(late), code="overloaded", retry_after_s=late.retry_after_s)
+
     async def answer(self, request: Request, route: Route | None = None) -> tuple[Answer, Trace]:
         """Answer one request.
 
@@ -218,17 +230,20 @@ class Pipeline:
         aggregator = self.aggregator if own else make_aggregator(str(request.aggregator))
         yield route
         events: asyncio.Queue[Written | Answer] = asyncio.Queue()
+        instead: dict[str, str] = {}
+        written: list[str] = []  # experts whose words have gone out
         alone = len(route.experts) == 1 and not route.reserve  # its words are the answer's
 
         async def ask(expert: str, messages: Sequence[Message], *, final: bool = False, **sampling: object) -> Answer:
             how = replace(request.sampling, **sampling)  # type: ignore[arg-type]
-            call = Call(f"{request.id}/{next(self._numbers)}", expert, tuple(messages), how)
+            call = Call(f"{request.id}/{next(self._numbers)}", expert, tuple(messages), how, request.batch)
             if not final:
                 return await self.pool.answer(call)
             async with aclosing(self.pool.stream(call)) as pieces:
                 async for event in pieces:
                     if isinstance(event, Done):
                         return event.answer
+                    written.append(expert)
                     events.put_nowait(Written(expert, event.text))
             raise AssertionError("a stream ends in Done")
 
@@ -236,6 +251,13 @@ class Pipeline:
             another = _another_sample(request.sampling, sample) if sample else {}
             answer = await ask(expert, request.messages, final=alone, **another)
             events.put_nowait(answer)
+            if answer.error_code == "unavailable" and not written and (other := self._next_best(request, route, [*instead.values()])):
+                instead[expert] = other
+                second = await ask(other, request.messages, final=alone, **another)
+                if second.error is not None:
+                    return answer
+                events.put_nowait(second)
+                return second
             return answer
 
         async def ask_all(experts: Sequence[str]) -> list[Answer]:
@@ -243,7 +265,14 @@ class Pipeline:
             return await asyncio.gather(*(ask_expert(*entry) for entry in zip(experts, samples, strict=True)))
 
         async def combine() -> tuple[Answer, Sequence[Answer], Usage]:
-            answers = await ask_all(route.experts)
+            writer = getattr(aggregator, "expert", None)
+            if writer is not None:
+                self.pool.expect(writer)
+            try:
+                answers = await ask_all(route.experts)
+            finally:
+                if writer is not None:
+                    self.pool.expect(writer, -1)
             spent = Usage()
 
             async def ask_again(expert: str, messages: Sequence[Message], **sampling: object) -> Answer:
@@ -270,8 +299,20 @@ class Pipeline:
         at = len(route.experts)  # the reserve was asked after the others had answered
         latency = sum(max((part.latency_s for part in group), default=0.0) for group in (answers[:at], answers[at:]))
         asked = with_reserve(route) if len(answers) > at else route
-        trace = Trace(request.id, asked, tuple(answers), aggregator.kind, answer.support, usage)
+        if answer.error is not None and all(part.error_code == answers[0].error_code for part in answers):
+            waits = [part.retry_after_s for part in answers if part.retry_after_s is not None]
+            answer = replace(answer, error_code=answers[0].error_code, retry_after_s=min(waits, default=None))
+        trace = Trace(request.id, asked, tuple(answers), aggregator.kind, answer.support, usage, tuple(instead.items()))
         yield Finished(replace(answer, usage=usage, latency_s=max(latency, answer.latency_s)), trace)
+
+    def _next_best(self, request: Request, route: Route, taken: Sequence[str]) -> str | None:
+        """The best expert that was not asked and may be, to stand in for one that fails."""
+        asked = {*route.experts, *route.reserve, *taken, *request.exclude}
+        for name in sorted(route.scores, key=lambda name: -route.scores[name]):
+            allowed = request.experts is None or name in request.experts
+            if allowed and name not in asked and self.cards.get(name, Card()).role == "routed":
+                return name
+        return None
 
     def plan(self, requests: Sequence[Request], choose: Callable[[np.ndarray], Sequence[Sequence[int]]]) -> dict[str, Route]:
         """Route one owner's batch as a whole.
@@ -325,6 +366,7 @@ class Pipeline:
         routed: list[tuple[int, Request, Route]] = []
         for index, request in enumerate(requests):
             try:
+                request = replace(request, batch=True)
                 routed.append((index, request, (routes or {}).get(request.id) or self.route(request)))
             except CounterpointError as error:
                 yield index, Answer("", self.name, finish_reason="error", error=str(error)), None

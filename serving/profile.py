@@ -72,7 +72,7 @@ async def ask_all(
     """
 
     async def one(task: Task, expert: str) -> Cell:
-        call = Call(f"{task.query_id}@{expert}", expert, (Message("user", task.query),), sampling or Sampling())
+        call = Call(f"{task.query_id}@{expert}", expert, (Message("user", task.query),), sampling or Sampling(), batch=True)
         return Cell(task, await pool.answer(call))
 
     wanted = [(task, expert) for task in tasks for expert in experts if (task.query_id, expert) not in (skip or set())]

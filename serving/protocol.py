@@ -180,6 +180,7 @@ def explain_json(answer: Answer, trace: Trace) -> dict[str, Any]:
         "aggregator": trace.aggregator,
         "support": [[text, round(weight, 4)] for text, weight in trace.support],
         "degraded": answer.degraded,
+        "instead": [list(pair) for pair in trace.instead],
         "cost_usd": round(trace.usage.cost_usd, 8),
         "calls": trace.usage.calls,
     }
@@ -227,8 +228,17 @@ def error_json(message: str, kind: str = "invalid_request_error", code: str | No
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-def status_of(error: str) -> tuple[int, str, str | None]:
-    """The HTTP status, type and code of an error that an answer bears."""
-    if "context of" in error and "holds" in error:
+def status_of(answer: Answer) -> tuple[int, str, str | None]:
+    """The HTTP status, type and code of the error that an answer bears.
+
+    Example:
+        >>> status_of(Answer.failed("a", "too much to do", code="overloaded"))
+        (429, 'overloaded_error', 'overloaded')
+    """
+    if answer.error_code == "overloaded":
+        return 429, "overloaded_error", "overloaded"
+    if answer.error_code in ("late", "unavailable"):
+        return 503, "service_unavailable_error", answer.error_code
+    if "context of" in (answer.error or "") and "holds" in (answer.error or ""):
         return 400, "invalid_request_error", "context_length_exceeded"
     return 502, "upstream_error", None
