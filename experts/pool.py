@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
 from data.records import Answer, Call, Delta, Done
 from experts import make_engine
 from experts.base import Engine, EngineDied, EngineError, Event, ExpertSpec, Overloaded
-from experts.breaker import Breaker
+from experts.breaker import HOPELESS, Breaker
 from experts.memory import engine_bytes
 from experts.queues import Job
 from experts.rules import RULES
 from experts.scheduler import Expire, Prefetch, Refused, Retire, Scheduler, Start, Swap
-from experts.slot import Brought, start_ray, start_slot
+from experts.slot import Brought, ray_answers, start_ray, start_slot
 from experts.stats import PoolStats
+from experts.traffic import Traffic
+from experts.upkeep import look_after
 
 TRIES = 3
 """How often a call is given to an engine that dies under it; the last time it runs alone, for it may be the cause."""
+WATCH_S = 2.0
+"""Seconds between two looks at whether Ray is there."""
+GONE_S = 10.0
+"""Seconds without an answer after which it counts as gone."""
 STOPPED = "the pool was stopped"
 
 
@@ -33,6 +39,7 @@ class PoolSettings:
 
     Attributes:
         slots: Slots to begin with.
+        max_slots: Slots to grow to while calls wait long; None is as many as to begin with.
         batch: Calls that an engine runs at once.
         max_wait_s: An accepted call starts within so many seconds; None accepts all.
         awake_bytes: Bytes of a slot for engines that are awake; None is one engine at a time.
@@ -42,9 +49,11 @@ class PoolSettings:
         replicas: Slots that may hold the same engine at once.
         quantum: Length of a visit, in swap times, after which others that wait come first.
         rule: Name of the rule that chooses engines (`experts.rules.RULES`).
+        placement: Whether engines are given slots of their own by what is asked, anew every minute; else any slot may hold any.
     """
 
     slots: int = 1
+    max_slots: int | None = None
     batch: int = 64
     max_wait_s: float | None = None
     awake_bytes: int | None = None
@@ -54,6 +63,7 @@ class PoolSettings:
     replicas: int = 1
     quantum: float = 16.0
     rule: str = "counterpoint"
+    placement: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +75,10 @@ class _Waiting:
     live: bool
     job: Job
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
+    sent: str = ""
+    """What its engine knows it by, for the callers' names may repeat."""
     tries: int = 0
+    trial: bool = False
     said: bool = False
     gone: bool = False
     done: bool = False
@@ -78,7 +91,10 @@ class _Place:
 
     id: str
     actor: Any
+    pid: int | None = None
     lost: bool = False
+    running: int = 0
+    busy_since: float = 0.0
 
 
 class ExpertPool:
@@ -95,6 +111,8 @@ class ExpertPool:
         self.specs: dict[str, ExpertSpec] = {}
         self.settings = settings or PoolSettings()
         self.stats = PoolStats()
+        self.traffic = Traffic()
+        self._asked: defaultdict[object, list[str]] = defaultdict(list)  # engines of each request since the last dispatch
         rule = RULES[self.settings.rule]()
         self.scheduler = Scheduler(
             rule,
@@ -114,6 +132,8 @@ class ExpertPool:
         self._alarm: asyncio.TimerHandle | None = None
         self._numbers = count()
         self._stopped = False
+        self._broken: str | None = None
+        self._upkeep: asyncio.Task[None] | None = None
         for spec in specs:
             self._know(spec)
 
@@ -122,11 +142,15 @@ class ExpertPool:
         group = self._groups.setdefault(spec.engine_key, [])
         group.append(spec)
         if spec.needs_slot and spec.engine_key not in self.scheduler.groups:
+            guess = min(5.0, (self.settings.max_wait_s or 20.0) / 4)  # what was never measured is tried, not refused
             self.scheduler.add_engine(
                 spec.engine_key,
                 lanes=int(spec.options.get("max_num_seqs") or self.settings.batch),
                 bytes=self._bytes(group),
                 asleep_bytes=self._bytes(group, asleep=True),
+                service_s=guess,
+                load_s=guess,
+                wake_s=guess,
             )
 
     def _bytes(self, group: list[ExpertSpec], *, asleep: bool = False) -> float:
@@ -172,9 +196,11 @@ class ExpertPool:
         for key in self._groups.keys() - self.scheduler.groups.keys():
             await self._start_resident(key)
         if self.scheduler.groups:
-            await asyncio.to_thread(start_ray)
+            start_ray()  # not in a thread: Ray's processes end with the thread that started them
             for _ in range(self.settings.slots):
                 self.add_slot()
+            self._upkeep = asyncio.create_task(look_after(self))
+            self._spawn(self._watch())
 
     async def _start_resident(self, key: str) -> None:
         engine = make_engine(self._groups[key])
@@ -201,9 +227,31 @@ class ExpertPool:
         settings = self.settings
         gpus = max(self._groups[key][0].gpus for key in self.scheduler.groups)
         self._places[id] = _Place(id, start_slot(gpus, settings.awake_bytes, settings.sleep_level))
+        self._spawn(self._settle(self._places[id]))
         self.scheduler.add_slot(id, budget=float(settings.awake_bytes or 1), asleep_budget=float(settings.asleep_bytes))
         self._plan()
         return id
+
+    async def _settle(self, place: _Place) -> None:
+        """Take note of a slot's process, once there is room for it."""
+        with suppress(Exception):  # whoever asks it for more finds out
+            place.pid = await place.actor.pid.remote()
+
+    @property
+    def homeless(self) -> list[str]:
+        """Slots whose process has not started, because it is on its way or because no machine has room for it."""
+        return [place.id for place in self._places.values() if place.pid is None]
+
+    async def _watch(self) -> None:
+        """End the calls when Ray itself is gone, which the slots' handles never tell."""
+        heard: float | None = None  # an address that never answered tells nothing
+        while self._broken is None:
+            await asyncio.sleep(WATCH_S)
+            now = time.monotonic()
+            if await ray_answers():
+                heard = now
+            elif heard is not None and now - heard > GONE_S:
+                self._end_all(f"Ray is gone: it has not answered for {now - heard:.0f} s, so no slot can be reached or started")
 
     def remove_slot(self, id: str) -> None:
         """Let a slot end what it runs, then end it.
@@ -215,6 +263,15 @@ class ExpertPool:
             raise EngineError(f"no slot is called {id!r}; there are {', '.join(self._places)}")
         self.scheduler.drain_slot(id)
         self._plan()
+
+    def resize(self, slots: int) -> None:
+        """Start slots, or let the latest ones go when they have ended what they run."""
+        staying = [id for id, slot in self.scheduler.slots.items() if not slot.leaving]
+        self.settings = replace(self.settings, slots=slots)
+        for _ in range(slots - len(staying) if self._places else 0):
+            self.add_slot()
+        for id in staying[slots:]:
+            self.remove_slot(str(id))
 
     async def add_expert(self, spec: ExpertSpec) -> None:
         """Take in an expert while running.
@@ -229,7 +286,7 @@ class ExpertPool:
         if not spec.needs_slot and not shared:
             await self._start_resident(spec.engine_key)
         elif spec.needs_slot and not self._places:
-            await asyncio.to_thread(start_ray)
+            start_ray()  # not in a thread: Ray's processes end with the thread that started them
             for _ in range(self.settings.slots):
                 self.add_slot()
         elif spec.needs_slot and shared:
@@ -264,6 +321,8 @@ class ExpertPool:
     async def stop(self) -> None:
         """End slots and engines; calls still waiting end in an error."""
         self._stopped = True
+        if self._upkeep is not None:
+            self._upkeep.cancel()
         if self._alarm is not None:
             self._alarm.cancel()
         for waiting in [*self._waiting.values()]:
@@ -312,6 +371,12 @@ class ExpertPool:
                     return event.answer
         raise AssertionError("a stream ends in Done")
 
+    def waiting(self) -> Counter[str]:
+        """Calls that wait for their start, by expert."""
+        return Counter(
+            each.call.expert for each in self._waiting.values() if each.job.started is None and each.engine not in self._resident
+        )
+
     def refused(self, expert: str) -> float | None:
         """Seconds after which a call that is refused now would be accepted; None where one would be accepted now."""
         key = self._spec(expert).engine_key
@@ -337,7 +402,11 @@ class ExpertPool:
         now = time.monotonic()
         waiting = _Waiting(call, key, live, Job(next(self._numbers), key, now, batch=call.batch, query=call.id.partition("/")[0]))
         self._waiting[waiting.job.id] = waiting
-        if rest := self._breakers[key].wait_s(now):
+        rest = self._breakers[key].wait_s(now)
+        waiting.trial = self._breakers[key].trial and not rest
+        if self._broken is not None and key not in self._resident:
+            self._finish(waiting, Answer.failed(call.expert, self._broken, code="unavailable"))
+        elif rest:
             text = f"{call.expert!r} fails ({self._last_error.get(key, 'no reason known')}) and is tried again in {rest:.0f} s"
             self._finish(waiting, Answer.failed(call.expert, text, code="unavailable", retry_after_s=rest))
         elif key in self._resident:
@@ -346,6 +415,7 @@ class ExpertPool:
             error = Overloaded(call.expert, refused.retry_after_s)
             self._finish(waiting, Answer.failed(call.expert, str(error), code="overloaded", retry_after_s=error.retry_after_s))
         else:
+            self._asked[waiting.job.query].append(key)
             self._plan()
         return waiting
 
@@ -357,9 +427,9 @@ class ExpertPool:
             return
         if waiting.job.started is None:
             self.scheduler.cancel(waiting.job)
-            self._waiting.pop(waiting.job.id, None)
+            self._forget(waiting)
         elif (place := self._places.get(str(waiting.job.slot))) is not None:
-            place.actor.abandon.remote(waiting.engine, waiting.call.id)
+            place.actor.abandon.remote(waiting.engine, waiting.sent)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -369,7 +439,7 @@ class ExpertPool:
 
     def _plan(self) -> None:
         """Dispatch at the loop's next turn, so that calls submitted together are seen together."""
-        if self._turn is None and not self._stopped:
+        if self._turn is None and not self._stopped and self._broken is None:
             self._turn = asyncio.get_running_loop().call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
@@ -383,6 +453,9 @@ class ExpertPool:
 
     def _carry_out(self, now: float) -> None:
         starts: defaultdict[tuple[str, str], list[_Waiting]] = defaultdict(list)
+        for engines in self._asked.values():
+            self.traffic.seen(engines, now)
+        self._asked.clear()
         for action in self.scheduler.decide(now):
             match action:
                 case Start(job, slot):
@@ -402,33 +475,47 @@ class ExpertPool:
                 case Retire(slot):
                     self._end_slot(str(slot))
         for (slot, engine), group in starts.items():
-            self._spawn(self._serve(self._places[slot], engine, group))
+            place = self._places[slot]
+            if not place.running:
+                place.busy_since = now
+            place.running += len(group)
+            self._spawn(self._serve(place, engine, group))
         alarm = self.scheduler.wake_at()
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm = None if alarm == float("inf") else asyncio.get_running_loop().call_later(max(0.0, alarm - now) + 0.001, self._plan)
 
     async def _bring(self, swap: Swap) -> None:
-        place = self._places[str(swap.slot)]
+        place, specs = self._places.get(str(swap.slot)), self._groups.get(swap.engine)
+        if place is None or specs is None:  # lost, or removed, before this began
+            self.scheduler.failed(swap.slot, swap.engine)
+            return
         try:
-            brought: Brought = await place.actor.bring.remote(swap.engine, self._groups[swap.engine], swap.sleep, swap.stop)
+            brought: Brought = await place.actor.bring.remote(swap.engine, specs, swap.sleep, swap.stop)
         except Exception as error:
             cause = getattr(error, "cause", None) or error  # Ray wraps what the slot raised
-            text = " ".join(str(cause).split()) if isinstance(cause, EngineError) else self._death(cause)
-            self._last_error[swap.engine] = text
-            self._breakers[swap.engine].failed(time.monotonic())
             if isinstance(cause, EngineError):
+                text = " ".join(str(cause).split())
+                self._note_failure(swap.engine, text)
                 self.scheduler.failed(place.id, swap.engine)
+                self._give_up_on(swap.engine, text)
             else:
-                self._lose(place)
-            self._give_up_on(swap.engine, text)
+                self._lose(place, self._death(cause))
+                if self._breakers[swap.engine].open:  # else the slot that comes in its place brings it
+                    self._give_up_on(swap.engine, self._death(cause))
         else:
-            self._last_error.pop(swap.engine, None)
-            self.stats.brought(swap.engine, brought)
-            for name in brought.stopped:
-                self.scheduler.failed(place.id, name)
-            self.scheduler.loaded(place.id, time.monotonic(), seconds=brought.seconds, woken=brought.woken)
+            if not place.lost:
+                self._last_error.pop(swap.engine, None)
+                self.stats.brought(swap.engine, brought)
+                for name in brought.stopped:
+                    self.scheduler.failed(place.id, name)
+                self.scheduler.loaded(place.id, time.monotonic(), seconds=brought.seconds, woken=brought.woken)
         self._plan()
+
+    def _note_failure(self, engine: str, error: str) -> None:
+        """Take note that an engine could not be brought or has died, once for each time, however many calls it had."""
+        self._last_error[engine] = error
+        self._breakers[engine].failed(time.monotonic())
 
     def _give_up_on(self, engine: str, error: str) -> None:
         """End the calls that wait for an engine that cannot be brought, unless it is awake in another slot."""
@@ -442,16 +529,28 @@ class ExpertPool:
 
     async def _serve(self, place: _Place, engine: str, group: list[_Waiting]) -> None:
         """Stream the answers of calls that start together."""
-        stay = self.scheduler.slots[place.id].awake[engine]
-        left = {waiting.call.id: waiting for waiting in group}
+        stay = group[0].job.stay
+        assert stay is not None
+        for waiting in group:
+            waiting.sent = f"{waiting.job.id}.{waiting.tries}"
+        left = {waiting.sent: waiting for waiting in group}
+        calls = [replace(waiting.call, id=waiting.sent) for waiting in group]
         try:
-            stream = place.actor.generate.options(num_returns="streaming").remote(engine, [waiting.call for waiting in group])
+            stream = place.actor.generate.options(num_returns="streaming").remote(engine, calls)
+            for waiting in group:
+                if waiting.gone:  # before its engine had it
+                    place.actor.abandon.remote(engine, waiting.sent)
             async for bundle in stream:
                 for event in await bundle:
                     waiting = left[event.call_id]
                     if self._pass_on(waiting, event):
                         del left[event.call_id]
-                        self.scheduler.finished(waiting.job, time.monotonic(), measured=not waiting.gone)
+                        now, job = time.monotonic(), waiting.job
+                        self.traffic.served(engine, now - (job.started or now), stay.group.lanes, now)
+                        self.scheduler.finished(job, now, measured=not waiting.gone)
+                        place.running -= 1
+                        if not place.running:
+                            self.stats.busy_s += now - place.busy_since
                         self._breakers[engine].worked()
                         self._plan()
             if left:
@@ -460,26 +559,34 @@ class ExpertPool:
             raise
         except Exception as error:
             cause = getattr(error, "cause", None) or error
+            text = " ".join(str(cause).split()) if isinstance(cause, EngineError) else self._death(cause)
             if not isinstance(cause, EngineError):
-                self._lose(place)
-            elif not place.lost and self.scheduler.slots[place.id].awake.get(engine) is stay:
+                self._lose(place, text)
+            elif stay.slot.awake.get(engine) is stay:  # the first of those that ran in it to hear of its end
                 self.stats.died(engine)
+                self._note_failure(engine, text)
                 self.scheduler.failed(place.id, engine)
-            self._try_again(left.values(), str(cause) if isinstance(cause, EngineError) else self._death(cause))
+            place.running -= len(left)
+            self._try_again([*left.values()], text)
+            if self._breakers[engine].failures >= HOPELESS:
+                self._give_up_on(engine, text)
             self._plan()
 
     def _death(self, cause: object) -> str:
         return f"the slot's process ended ({type(cause).__name__})"
 
-    def _lose(self, place: _Place) -> None:
-        """Forget a slot whose process is gone, and start another in its place."""
-        if place.lost:
+    def _lose(self, place: _Place, error: str) -> None:
+        """Forget a slot whose process is gone, and start another in its place, unless it was to leave."""
+        if place.lost or place.id not in self._places:
             return
         place.lost = True
-        for engine in self.scheduler.slots[place.id].awake:
+        slot = self.scheduler.slots[place.id]
+        for engine in slot.awake:
             self.stats.died(engine)
-        self.scheduler.remove_slot(place.id)
-        self._end_slot(place.id, forget=False)
+            self._note_failure(engine, error)
+        self._end_slot(place.id)
+        if slot.leaving or self._stopped or self._broken is not None:
+            return
         try:
             self.add_slot()
         except Exception as error:  # Ray itself may be gone
@@ -487,17 +594,16 @@ class ExpertPool:
                 self._end_all(f"no slot can be started any more: {type(error).__name__}: {error}")
 
     def _end_all(self, error: str) -> None:
-        """End every call of an engine that needs a slot, and take no more."""
-        self._stopped = True
+        """End every call of an engine that needs a slot, and take no more; experts that need none go on."""
+        self._broken = " ".join(error.split())
         for waiting in [each for each in self._waiting.values() if each.engine in self.scheduler.groups]:
-            self._finish(waiting, Answer.failed(waiting.call.expert, " ".join(error.split()), code="unavailable"))
+            self._finish(waiting, Answer.failed(waiting.call.expert, self._broken, code="unavailable"))
 
-    def _end_slot(self, id: str, *, forget: bool = True) -> None:
+    def _end_slot(self, id: str) -> None:
         import ray
 
         place = self._places.pop(id)
-        if forget:
-            self.scheduler.remove_slot(id)
+        self.scheduler.remove_slot(id)
         with suppress(Exception):  # it may be gone already
             ray.kill(place.actor)
 
@@ -510,6 +616,7 @@ class ExpertPool:
                 async for event in engine.generate([waiting.call]):
                     self._pass_on(waiting, event)
                 self._breakers[waiting.engine].worked()
+                self._finish(waiting, Answer.failed(waiting.call.expert, "the engine gave no answer", code="unavailable"))  # if it did not
                 return
             except asyncio.CancelledError:
                 self._finish(waiting, Answer.failed(waiting.call.expert, STOPPED))
@@ -520,8 +627,7 @@ class ExpertPool:
                 died = isinstance(error, EngineDied)
                 if not died or waiting.said or waiting.tries >= TRIES or not await _restarted(engine):
                     if died:
-                        self._last_error[waiting.engine] = text
-                        self._breakers[waiting.engine].failed(time.monotonic())
+                        self._note_failure(waiting.engine, text)
                     self._finish(waiting, Answer.failed(waiting.call.expert, text, code="unavailable"))
                     return
 
@@ -530,20 +636,18 @@ class ExpertPool:
         if isinstance(event, Delta):
             if waiting.live:
                 waiting.said = True
-                waiting.events.put_nowait(event)
+                waiting.events.put_nowait(replace(event, call_id=waiting.call.id))
             return False
         self._finish(waiting, event.answer)
         return True
 
-    def _try_again(self, group: Iterable[_Waiting], error: str) -> None:
+    def _try_again(self, group: Sequence[_Waiting], error: str) -> None:
         """Queue the calls of a dead engine once more, except those whose words have gone out or whose tries are spent."""
-        for waiting in group:
+        for waiting in reversed(group):  # each comes before those that are there
             waiting.tries += 1
-            if waiting.gone:
-                self._waiting.pop(waiting.job.id, None)
+            if waiting.gone or waiting.done:
+                self._forget(waiting)
             elif waiting.said or waiting.tries >= TRIES or waiting.engine not in self.scheduler.groups:
-                self._last_error[waiting.engine] = error
-                self._breakers[waiting.engine].failed(time.monotonic())
                 said = "; the words that had gone out are not repeated" if waiting.said else ""
                 self._finish(waiting, Answer.failed(waiting.call.expert, error + said, code="unavailable"))
             else:
@@ -555,15 +659,20 @@ class ExpertPool:
         if waiting.done:
             return
         waiting.done = True
-        self._waiting.pop(waiting.job.id, None)
+        self._forget(waiting)
         self.stats.ended(waiting.engine, answer)
         waiting.events.put_nowait(Done(waiting.call.id, answer))
+
+    def _forget(self, waiting: _Waiting) -> None:
+        self._waiting.pop(waiting.job.id, None)
+        if waiting.trial:
+            self._breakers[waiting.engine].withdrawn()
 
 
 async def _restarted(engine: Engine) -> bool:
     """Start an engine again; False where it cannot."""
     try:
         await engine.start()
-    except EngineError:
+    except Exception:
         return False
     return True

@@ -215,6 +215,11 @@ class Scheduler:
         self._head(place, None)
         for stay in [*place.awake.values()]:
             self._end(stay)
+        for group in self.groups.values():
+            group.pinned -= {slot}
+            if group.on is not None and slot in group.on:
+                group.on = group.on - {slot} or None
+                self._want(group)
         self._idle.pop(slot, None)
         self._dirty.pop(slot, None)
 
@@ -357,6 +362,12 @@ class Scheduler:
         group = self.groups.get(engine)
         if group is not None:
             group.expected = max(0, group.expected + calls)
+
+    def allow(self, engine: str, on: Iterable[Hashable], pinned: Iterable[Hashable] = ()) -> None:
+        """Say which slots may hold an engine, and on which of them it stays awake; where it is elsewhere, it stays until it is left."""
+        group = self.groups[engine]
+        group.on, group.pinned = frozenset(on), frozenset(pinned)
+        self._dirty.update(dict.fromkeys(self.slots))
 
     def retire(self, engine: str) -> None:
         """Have an engine end wherever it is, as soon as what it runs has ended; calls for it then bring it anew."""

@@ -173,6 +173,12 @@ class Slot:
         if held is not None:
             await held.engine.stop()
 
+    async def _bury(self, key: str, held: _Held) -> None:
+        """End what is left of an engine that died, before anyone brings it again."""
+        async with self._swapping:
+            if self._held.get(key) is held:
+                await self._end(key)
+
     async def end(self) -> None:
         """End all engines."""
         async with self._swapping:
@@ -207,13 +213,14 @@ class Slot:
                 event = await events.get()
                 if isinstance(event, Exception):
                     if isinstance(event, EngineDied) and self._held.get(key) is held:
-                        await self._end(key)  # what is left of it
+                        await self._bury(key, held)
                     raise event
-                bundle.append(event)
+                if event.call_id in left:  # else it was abandoned while its last word was on the way, and ended twice
+                    bundle.append(event)
                 if isinstance(event, Done):
                     left.discard(event.call_id)
                     held.calls.pop(event.call_id, None)
-                if not events.empty():
+                if not events.empty() or not bundle:
                     continue
                 pause = _FLUSH_S - (time.monotonic() - sent)
                 if pause > 0 and left and not any(isinstance(event, Done) for event in bundle):
@@ -269,13 +276,17 @@ def _abandoned(call: Call) -> Any:
     return Answer.failed(call.expert, "the caller has gone")
 
 
-def start_ray(num_cpus: int | None = None) -> None:
+def start_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> str | None:
     """Join the cluster that `RAY_ADDRESS` names, or start one here, unless this process has one.
 
     The workers' folder is empty: theirs comes first on the import path, and a user's own `data/` there would hide ours.
 
     Args:
         num_cpus: CPUs that the new cluster may use; None is all.
+        dashboard: Whether a cluster that is started here has Ray's dashboard, on loopback.
+
+    Returns:
+        The dashboard's address, where there is one.
     """
     for name, value in _RAY.items():
         os.environ.setdefault(name, value)
@@ -286,13 +297,30 @@ def start_ray(num_cpus: int | None = None) -> None:
     import ray
 
     if ray.is_initialized():
-        return
+        return None
     empty = tempfile.mkdtemp(prefix="counterpoint-empty-")  # ours alone: what stands in it would be imported
     atexit.register(shutil.rmtree, empty, ignore_errors=True)
     settings: dict[str, Any] = {"runtime_env": {"working_dir": empty}, "log_to_driver": False, "logging_level": "ERROR"}
     if "RAY_ADDRESS" not in os.environ:
-        settings |= {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": 200 << 20, "address": "local"}
-    ray.init(**settings)
+        settings |= {"num_cpus": num_cpus, "include_dashboard": dashboard, "object_store_memory": 200 << 20, "address": "local"}
+    url = ray.init(**settings).dashboard_url
+    return f"http://{url}" if url else None
+
+
+async def ray_answers(timeout_s: float = 5.0) -> bool:
+    """Whether Ray's control process can be reached and knows a machine that is alive."""
+    import ray
+
+    if not ray.is_initialized():
+        return False
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, writer = await asyncio.open_connection(host, int(port))  # a question to one that is gone would wait for a minute
+            writer.close()
+            return any(node["Alive"] for node in await asyncio.to_thread(ray.nodes))
+    except (OSError, TimeoutError):
+        return False
 
 
 def start_slot(gpus: int = 0, budget: int | None = None, sleep_level: int = 1) -> Any:

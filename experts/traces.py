@@ -55,31 +55,33 @@ def read_azure(path: Path, calls: int) -> tuple[np.ndarray, np.ndarray]:
     """
     if not path.is_file():
         raise CounterpointError(f"no trace at {path}: wanted a CSV file with the columns {', '.join(COLUMNS)}, or poisson, or bursts")
-    table = read_table(path.with_suffix(".csv") if path.suffix == ".csv" else _not_csv(path), COLUMNS, calls)
+    if path.suffix != ".csv":
+        raise CounterpointError(f"{path} is no trace: wanted a file ending in .csv, or poisson, or bursts")
+    table = read_table(path, COLUMNS, calls)
     if missing := [name for name in COLUMNS if name not in table.columns]:
         raise CounterpointError(f"{path} has no column {missing[0]!r}; wanted {', '.join(COLUMNS)}")
     if table.empty:
         raise CounterpointError(f"{path} has no calls")
     times = pd.to_datetime(table["TIMESTAMP"], errors="coerce", utc=True, format="ISO8601")
     tokens = pd.to_numeric(table["GeneratedTokens"], errors="coerce")
-    for name, cells, bad in (("TIMESTAMP", table["TIMESTAMP"], times.isna()), ("GeneratedTokens", table["GeneratedTokens"], ~(tokens.between(0, 1e9)))):
+    for name, wanted, bad in (
+        ("TIMESTAMP", "a time", times.isna()),
+        ("GeneratedTokens", "a number from 0", ~tokens.between(0, 1e9)),
+    ):
         if bad.any():
             row = int(bad.to_numpy().argmax())
-            raise CounterpointError(f"{path}, row {row + 1}, column {name}: wanted {'a time' if name == 'TIMESTAMP' else 'a number from 0'}, not {cells[row]!r}")
+            raise CounterpointError(f"{path}, row {row + 1}, column {name}: wanted {wanted}, not {table[name][row]!r}")
     order = np.argsort(times.to_numpy(), kind="stable")
     arrivals = (times - times.min()).dt.total_seconds().to_numpy()[order]
     return _repeated(arrivals, calls), np.resize(tokens.to_numpy(dtype=float)[order], calls)
-
-
-def _not_csv(path: Path) -> Path:
-    raise CounterpointError(f"{path} is no trace: wanted a file ending in .csv, or poisson, or bursts")
 
 
 def _repeated(arrivals: np.ndarray, calls: int) -> np.ndarray:
     """The times, again from the end on, one mean gap after the last."""
     n = len(arrivals)
     span = arrivals[-1] * n / max(1, n - 1)
-    return (arrivals[None, :] + span * np.arange(-(-calls // n))[:, None]).ravel()[:calls]
+    times: np.ndarray = (arrivals[None, :] + span * np.arange(-(-calls // n))[:, None]).ravel()[:calls]
+    return times
 
 
 def read_lengths(path: Path) -> np.ndarray:
@@ -121,7 +123,8 @@ def poisson(calls: int, seed: int) -> np.ndarray:
         True
     """
     gaps = np.random.default_rng([seed, 1]).exponential(1.0, calls)
-    return np.cumsum(gaps) - gaps[0]
+    gaps[0] = 0.0
+    return np.cumsum(gaps)
 
 
 def bursts(calls: int, seed: int, *, ratio: float = 10.0, share: float = 0.1, length: float = 100.0) -> np.ndarray:
@@ -155,8 +158,9 @@ def bursts(calls: int, seed: int, *, ratio: float = 10.0, share: float = 0.1, le
         part = begin + np.sort(rng.random(rng.poisson(rates[burst] * lasts))) * lasts
         parts.append(part)
         begin, have, burst = begin + lasts, have + len(part), not burst
-    times = np.concatenate(parts)[:calls]
-    return times - times[0]
+    times: np.ndarray = np.concatenate(parts)[:calls]
+    times -= times[0]
+    return times
 
 
 def draw_experts(calls: int, experts: int, zipf: float, seed: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 import warnings
@@ -345,24 +346,23 @@ def batch(
 
 
 @app.command()
-def check(config: ConfigOption = None) -> None:
-    """Check a mixture before anything starts: the config, the weights, the licences.
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check a mixture before anything starts: the config, the bytes, the licences. Downloads nothing.
+
+    Weights, cache and what may sleep are added up for each engine and held against the slots' budgets; a mixture that cannot run ends
+    in exit code 2. It may be meant for another machine: models that are not here are named, and counted by their size_b.
 
     Example: `counterpoint check -c mixture.yaml`
     """
-    from serving.config import expert_specs
-    from serving.pipeline import Pipeline
-    from serving.show import console
+    from serving.check import check as run_check
+    from serving.check import report_lines
 
-    mixture = _config(config)
-    Pipeline.of(mixture)
-    _prepare(mixture)
-    licences = {expert.name: expert.licence for expert in mixture.experts}
-    for spec in expert_specs(mixture):
-        licence = licences[spec.name] or "licence not given"
-        console.print(
-            f"{spec.name:<16} {spec.engine:<13} {spec.model}{' + ' + Path(spec.adapter).name if spec.adapter else ''} ({licence})"
-        )
+    report = run_check(_config(config))
+    print(json.dumps(report.json(), ensure_ascii=False, indent=1) if as_json else "\n".join(report_lines(report)))  # noqa: T201
+    for error in report.errors:
+        print(f"counterpoint: {error}", file=sys.stderr)  # noqa: T201
+    if report.errors:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -447,12 +447,21 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; the config's, else loopback only.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
 ) -> None:
-    """Serve the mixture: OpenAI's protocol over HTTP, on Ray Serve.
+    """Serve the mixture: OpenAI's protocol over HTTP, on Ray Serve. SIGHUP reads the config again: experts and slots come and go.
 
     Example: `counterpoint serve -c mixture.yaml --port 8000`
     """
     from serving import gateway
 
+    def reload() -> None:
+        try:
+            again = _listening(_config(config), host, port)
+            _prepare(again)
+            _say(gateway.reload(again))
+        except CounterpointError as error:
+            _say(f"not reloaded: {error}")
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     mixture = _listening(_config(config), host, port)
     _prepare(mixture)
     address = gateway.start(mixture)
@@ -460,7 +469,7 @@ def serve(
         _say("this endpoint asks for no key yet: everyone who reaches it may use it and the keys of its experts")
     _say(f"{mixture.name} listens at {address}/v1 with {', '.join(expert.name for expert in mixture.experts)}; Ctrl-C ends it")
     try:
-        gateway.wait_for_end()
+        gateway.wait_for_end(on_hangup=reload)
     finally:
         _say("ending")
         gateway.stop()

@@ -210,6 +210,8 @@ class PoolConfig(_Config):
 
     slots: PositiveInt = 1
     """Slots, each with GPUs of its own or a share of the CPU."""
+    max_slots: PositiveInt | None = None
+    """Slots to grow to while calls wait long, where the cluster can grow; null is no more than slots."""
     batch: PositiveInt = 64
     """Calls that an engine runs at once."""
     max_wait_s: PositiveFloat | None = None
@@ -228,11 +230,20 @@ class PoolConfig(_Config):
     """Length of a visit, in swap times, after which others that wait come first."""
     rule: Literal["counterpoint", "llama-swap", "lru", "fifo"] = "counterpoint"
     """How a slot chooses its next engine."""
+    placement: bool = False
+    """Whether engines are given slots of their own by what was asked lately, anew every minute."""
+
+    @model_validator(mode="after")
+    def _growing(self) -> PoolConfig:
+        if self.max_slots is not None and self.max_slots < self.slots:
+            raise ValueError(f"max_slots must not be below slots, not {self.max_slots} below {self.slots}")
+        return self
 
     def build(self) -> PoolSettings:
         """Make the pool's settings."""
         return PoolSettings(
             slots=self.slots,
+            max_slots=self.max_slots,
             batch=self.batch,
             max_wait_s=self.max_wait_s,
             awake_bytes=None if self.awake_gb is None else int(self.awake_gb * 1e9),
@@ -242,6 +253,7 @@ class PoolConfig(_Config):
             replicas=self.replicas,
             quantum=self.quantum,
             rule=self.rule,
+            placement=self.placement,
         )
 
 
@@ -250,6 +262,8 @@ class ServingConfig(_Config):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    dashboard: bool = False
+    """Whether Ray's dashboard runs beside, on loopback."""
 
 
 class MixtureConfig(_Config):

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from data.records import Answer, CounterpointError, Request, Route
 from experts.slot import start_ray
 from serving.config import ConfigError, MixtureConfig
+from serving.metrics import exposition
 from serving.pipeline import ContextError, Finished, Pipeline, Written
 from serving.protocol import (
     ChatRequest,
@@ -58,10 +59,26 @@ class Gateway:
         await self.pipeline.pool.start()
         await self.pipeline.pool.warm()
 
+    async def reload(self, config: dict[str, Any]) -> str:
+        """Take over another config, and say in a line what came and went, or why nothing did."""
+        try:
+            new = MixtureConfig.model_validate(config)
+            came, went = await self.pipeline.reload(new)
+        except CounterpointError as error:
+            return f"not reloaded: {error}"
+        self.config = new
+        return f"reloaded: {', '.join(came) or 'nobody'} came, {', '.join(went) or 'nobody'} went"
+
     @app.get("/healthz")
     async def healthz(self) -> dict[str, str]:
         """Tell that the endpoint is up."""
         return {"status": "ok"}
+
+    @app.get("/metrics")
+    async def metrics(self) -> Response:
+        """Give the pool's figures to Prometheus."""
+        text, kind = exposition(self.pipeline.pool)
+        return Response(text, media_type=kind)
 
     @app.get("/v1/models")
     async def models(self) -> dict[str, Any]:
@@ -197,7 +214,9 @@ def start(config: MixtureConfig) -> str:
     """
     host, port = config.serving.host, config.serving.port
     check_port(host, port)
-    start_ray()
+    dashboard = start_ray(dashboard=config.serving.dashboard)
+    if dashboard is not None:
+        logging.getLogger(__name__).warning("Ray's dashboard is at %s", dashboard)
     from ray import serve
     from ray.exceptions import RayError
 
@@ -211,12 +230,31 @@ def start(config: MixtureConfig) -> str:
     return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
 
 
-def wait_for_end(page: subprocess.Popen[bytes] | None = None) -> None:
-    """Return when the process is asked to end by Ctrl-C or SIGTERM, or when the page that runs beside it has ended."""
+def reload(config: MixtureConfig) -> str:
+    """Have the running endpoint take over another config; give its word on what came and went."""
+    from ray import serve
+
+    said: str = serve.get_app_handle("counterpoint").reload.remote(config.model_dump(exclude_unset=True)).result()
+    return said
+
+
+def wait_for_end(page: subprocess.Popen[bytes] | None = None, on_hangup: Callable[[], None] | None = None) -> None:
+    """Return when the process is asked to end by Ctrl-C or SIGTERM, or when the page that runs beside it has ended.
+
+    Args:
+        page: The page's process.
+        on_hangup: What to do on SIGHUP.
+    """
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: ended.set())
+    hung_up = threading.Event()
+    if on_hangup is not None:
+        signal.signal(signal.SIGHUP, lambda *_: hung_up.set())
     while not ended.wait(0.5):
+        if on_hangup is not None and hung_up.is_set():
+            hung_up.clear()
+            on_hangup()
         if page is not None and page.poll() is not None:
             raise CounterpointError(f"the page has ended with exit code {page.returncode}")
 

@@ -107,6 +107,12 @@ class Pipeline:
         Raises:
             CounterpointError: The router is absent or knows other experts.
         """
+        experts = ExpertPool(expert_specs(config), pool or config.pool.build())
+        return cls(experts, *cls._parts(config), config.name, cards_of(config, date.today()))
+
+    @staticmethod
+    def _parts(config: MixtureConfig) -> tuple[Router | None, Policy, Aggregator]:
+        """The router, the policy and the aggregator of a config."""
         router = None if config.router is None else load_router(Path(config.router.path))
         names = [expert.name for expert in config.experts if expert.role == "routed"]
         if router is not None and (unknown := [name for name in names if name not in router.experts_]):
@@ -116,9 +122,35 @@ class Pipeline:
             )
         policy = config.router.policy.build() if config.router else FixedK()
         settings = {} if config.aggregator.expert is None else {"expert": config.aggregator.expert}
-        experts = ExpertPool(expert_specs(config), pool or config.pool.build())
-        aggregator = make_aggregator(config.aggregator.kind, **settings)
-        return cls(experts, router, policy, aggregator, config.name, cards_of(config, date.today()))
+        return router, policy, make_aggregator(config.aggregator.kind, **settings)
+
+    async def reload(self, config: MixtureConfig) -> tuple[list[str], list[str]]:
+        """Take over another config while running: experts and slots come and go, requests under way are answered.
+
+        An expert whose settings have changed goes and comes again. The pool's other settings need a restart.
+
+        Returns:
+            The experts that came, and those that went.
+
+        Raises:
+            CounterpointError: The config cannot be used; all stays as it was.
+        """
+        parts = self._parts(config)
+        wanted = {spec.name: spec for spec in expert_specs(config)}
+        gone = [name for name, spec in self.pool.specs.items() if wanted.get(name) != spec]
+        new = [spec for name, spec in wanted.items() if name in gone or name not in self.pool.specs]
+        for spec in new:
+            if spec.name not in gone:
+                await self.pool.add_expert(spec)
+        self.router, self.policy, self.aggregator = parts
+        self.name, self.cards = config.name, cards_of(config, date.today())
+        for name in gone:
+            await self.pool.remove_expert(name)
+        for spec in new:
+            if spec.name in gone:
+                await self.pool.add_expert(spec)
+        self.pool.resize(config.pool.slots)
+        return [spec.name for spec in new], gone
 
     async def __aenter__(self) -> Self:
         await self.pool.start()

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from experts.base import EngineError
-from experts.placement import Demand, Placement, Traffic, place
+from experts.placement import Placement, place
 from experts.scheduler import Scheduler
 from experts.simulator import simulate
 from experts.traces import Trace
+from experts.traffic import Demand, Traffic
 
 
 @dataclass

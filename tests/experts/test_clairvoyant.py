@@ -1,0 +1,107 @@
+import itertools
+from functools import lru_cache
+from math import inf
+
+import numpy as np
+import pytest
+
+from experts.bounds import bound_refused, bound_swaps
+from experts.clairvoyant import Schedule, fewest_swaps, search
+from experts.visits import Problem
+
+TINY = 1e-4
+"""Price of a swap under which refused calls count first."""
+
+
+def brute_force(problem: Problem) -> tuple[int, int]:
+    """The least refused calls, and with these the least swaps: every action at every time at which something happens.
+
+    A slot is (expert, awake from, ends of its running calls, whether it may be left); slots are alike, so they are kept sorted.
+    An expert that was brought serves a call before it is left: without that, it would not have been brought.
+    """
+    rows, seconds, wait = problem.arrivals, problem.seconds, problem.max_wait_s
+    times = sorted({time for row in rows for time in row})
+    Slot = tuple[int, float, tuple[float, ...], bool]
+
+    @lru_cache(maxsize=None)
+    def best(now: float, slots: tuple[Slot, ...], places: tuple[int, ...]) -> tuple[float, float]:
+        if all(place == len(row) for place, row in zip(places, rows, strict=True)):
+            return 0, 0
+        found = (inf, inf)
+        for expert, row in enumerate(rows):
+            place = places[expert]
+            if place == len(row) or row[place] > now:
+                continue
+            after = (*places[:expert], place + 1, *places[expert + 1 :])
+            if wait < inf:
+                lost, swaps = best(now, slots, after)
+                found = min(found, (lost + 1, swaps))
+            for at, (held, awake, ends, _) in enumerate(slots):
+                if held == expert and awake <= now and len(ends) < problem.lanes and now <= row[place] + wait:
+                    running = (held, awake, tuple(sorted((*ends, now + seconds[expert][place]))), True)
+                    found = min(found, best(now, tuple(sorted((*slots[:at], running, *slots[at + 1 :]))), after))
+        there = {held for held, _, _, _ in slots}
+        for at, (_, awake, ends, left) in enumerate(slots):
+            for expert, row in enumerate(rows):
+                if left and not ends and awake <= now and expert not in there and places[expert] < len(row):
+                    brought = (expert, now + problem.swap_s, (), False)
+                    lost, swaps = best(now, tuple(sorted((*slots[:at], brought, *slots[at + 1 :]))), places)
+                    found = min(found, (lost, swaps + 1))
+        coming = [time for time in times if time > now]
+        coming += [time for _, awake, ends, _ in slots for time in (awake, *ends) if time > now]
+        if coming:
+            later = min(coming)
+            still = tuple(sorted((held, awake, tuple(end for end in ends if end > later), left) for held, awake, ends, left in slots))
+            found = min(found, best(later, still, places))
+        return found
+
+    refused, swaps = best(0.0, ((-1, 0.0, (), True),) * problem.slots, (0,) * len(rows))
+    return int(refused), int(swaps)
+
+
+def tiny(seed: int, *, bounded: bool = True) -> Problem:
+    """Up to five calls for two or three experts, in whole seconds so that nothing depends on rounding."""
+    rng = np.random.default_rng(seed)
+    calls = int(rng.integers(3, 6))
+    return Problem.of(
+        np.sort(rng.integers(0, 25, calls)).astype(float),
+        rng.integers(1, 9, calls).astype(float),
+        rng.permutation(np.r_[0, 1, rng.integers(0, rng.integers(2, 4), calls - 2)]),
+        slots=int(rng.integers(1, 3)),
+        lanes=int(rng.integers(1, 3)),
+        swap_s=float(rng.integers(1, 6)),
+        max_wait_s=float(rng.integers(1, 16)) if bounded else inf,
+    )
+
+
+INSTANCES = [tiny(seed) for seed in range(80)]
+
+
+def reached(schedule: Schedule) -> tuple[int, int]:
+    return schedule.refused, schedule.swaps
+
+
+@pytest.mark.parametrize("number", range(len(INSTANCES)))
+def test_the_whole_search_is_as_good_as_brute_force_and_no_bound_is_above(number: int) -> None:
+    problem = INSTANCES[number]
+    exact = brute_force(problem)
+    assert reached(search(problem, swap_price=TINY, whole=True)) == exact
+    refused, swaps = bound_refused(problem), bound_swaps(problem, exact[0])
+    assert refused is not None
+    assert refused <= exact[0]
+    assert swaps is not None
+    assert swaps <= exact[1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_where_all_wait_the_whole_search_swaps_as_seldom_as_brute_force(seed: int) -> None:
+    problem = tiny(seed, bounded=False)
+    assert reached(search(problem, swap_price=TINY, whole=True)) == brute_force(problem)
+    assert bound_swaps(problem, 0) <= brute_force(problem)[1]  # type: ignore[operator]
+
+
+def test_the_usual_search_is_rarely_worse_on_tiny_instances() -> None:
+    pairs = [(search(problem, swap_price=TINY), brute_force(problem)) for problem in INSTANCES]
+    assert all(reached(found) >= exact for found, exact in pairs)
+    assert np.mean([found.refused == exact[0] for found, exact in pairs]) >= 0.8
+    print(np.mean([found.refused == exact[0] for found, exact in pairs]),np.mean([reached(found) == exact for found, exact in pairs]))
