@@ -139,6 +139,7 @@ class Call:
         messages: The conversation to continue.
         sampling: Limits and randomness.
         batch: Whether it yields to calls that somebody waits for.
+        stream: Whether its words are wanted as they are written; engines may give the whole answer at once where they are not.
     """
 
     id: str
@@ -146,6 +147,7 @@ class Call:
     messages: tuple[Message, ...]
     sampling: Sampling = field(default_factory=Sampling)
     batch: bool = False
+    stream: bool = True
 
 
 @dataclass(frozen=True, slots=True)

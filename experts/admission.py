@@ -34,6 +34,14 @@ def predicted_start(scheduler: Scheduler, group: Group, now: float) -> float:
         scheduler: What waits and what runs.
         group: The engine that the call is for.
         now: Time of its arrival.
+
+    Example:
+        >>> from experts.scheduler import Scheduler
+        >>> scheduler = Scheduler(max_wait_s=60.0)
+        >>> scheduler.add_engine("a", load_s=5.0), scheduler.add_slot("gpu0")
+        (None, None)
+        >>> predicted_start(scheduler, scheduler.groups["a"], now=100.0)
+        105.0
     """
     if not any(not stay.open for other in scheduler.backlog.values() for stay in other.stays.values()):
         if all(other is group or other.stays for other in scheduler.backlog.values()):

@@ -69,14 +69,14 @@ def fewest_swaps(problem: Problem, refused: int, *, width: int = WIDTH, rounds: 
     Args:
         problem: The calls.
         refused: Calls that it may refuse.
-        width: States kept in each stretch of time; half of it here, because there are several searches.
+        width: States kept in each stretch of time; a third of it here, because there are several searches.
         rounds: Searches, each at another price of a swap, by bisection.
     """
     best: Schedule | None = None
     low, high = 1.0, 64.0
     for _ in range(rounds):
         price = (low * high) ** 0.5
-        found = search(problem, swap_price=price, width=max(1, width // 2))
+        found = search(problem, swap_price=price, width=max(1, width // 3))
         if found.refused > refused:
             high = price
             continue

@@ -72,7 +72,6 @@ class _Waiting:
 
     call: Call
     engine: str
-    live: bool
     job: Job
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     sent: str = ""
@@ -133,6 +132,7 @@ class ExpertPool:
         self._numbers = count()
         self._stopped = False
         self._broken: str | None = None
+        self._ray_gone = False  # then to ask it anything would wait for a minute, or start another
         self._upkeep: asyncio.Task[None] | None = None
         for spec in specs:
             self._know(spec)
@@ -246,12 +246,13 @@ class ExpertPool:
         """End the calls when Ray itself is gone, which the slots' handles never tell."""
         heard: float | None = None  # an address that never answered tells nothing
         while self._broken is None:
-            await asyncio.sleep(WATCH_S)
             now = time.monotonic()
             if await ray_answers():
                 heard = now
             elif heard is not None and now - heard > GONE_S:
+                self._ray_gone = True
                 self._end_all(f"Ray is gone: it has not answered for {now - heard:.0f} s, so no slot can be reached or started")
+            await asyncio.sleep(WATCH_S)
 
     def remove_slot(self, id: str) -> None:
         """Let a slot end what it runs, then end it.
@@ -332,28 +333,20 @@ class ExpertPool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for engine in self._resident.values():
             await engine.stop()
-        if self._places:
-            import ray
-
-            for place in self._places.values():
-                ray.kill(place.actor)
-        self._places = {}
+        for id in [*self._places]:
+            self._end_slot(id)
 
     # calls
 
-    async def stream(self, call: Call, *, live: bool = True) -> AsyncGenerator[Event]:
-        """Ask one expert and yield what it writes, last a `Done`.
-
-        Args:
-            call: What is asked.
-            live: Whether words are passed on as they are written; a call whose words have gone out is not tried again.
+    async def stream(self, call: Call) -> AsyncGenerator[Event]:
+        """Ask one expert and yield what it writes, last a `Done`; a call whose words have gone out is not tried again.
 
         Abandoning the iterator takes the call out of the queue, or out of its engine.
 
         Raises:
             EngineError: There is no such expert.
         """
-        waiting = self._submit(call, live)
+        waiting = self._submit(call)
         try:
             while True:
                 event = await waiting.events.get()
@@ -365,7 +358,7 @@ class ExpertPool:
 
     async def answer(self, call: Call) -> Answer:
         """Ask one expert and wait for its answer; a failure is an answer with an error."""
-        async with aclosing(self.stream(call, live=False)) as events:
+        async with aclosing(self.stream(replace(call, stream=False))) as events:
             async for event in events:
                 if isinstance(event, Done):
                     return event.answer
@@ -395,12 +388,12 @@ class ExpertPool:
             raise EngineError(f"no expert is called {name!r}; the pool has {', '.join(self.specs)}")
         return self.specs[name]
 
-    def _submit(self, call: Call, live: bool) -> _Waiting:
+    def _submit(self, call: Call) -> _Waiting:
         key = self._spec(call.expert).engine_key
         if self._stopped:
             raise EngineError(STOPPED)
         now = time.monotonic()
-        waiting = _Waiting(call, key, live, Job(next(self._numbers), key, now, batch=call.batch, query=call.id.partition("/")[0]))
+        waiting = _Waiting(call, key, Job(next(self._numbers), key, now, batch=call.batch, query=call.id.partition("/")[0]))
         self._waiting[waiting.job.id] = waiting
         rest = self._breakers[key].wait_s(now)
         waiting.trial = self._breakers[key].trial and not rest
@@ -604,8 +597,9 @@ class ExpertPool:
 
         place = self._places.pop(id)
         self.scheduler.remove_slot(id)
-        with suppress(Exception):  # it may be gone already
-            ray.kill(place.actor)
+        if not self._ray_gone:
+            with suppress(Exception):  # it may be gone already
+                ray.kill(place.actor)
 
     async def _serve_resident(self, waiting: _Waiting) -> None:
         """Stream the answer of an expert that needs no slot."""
@@ -634,7 +628,7 @@ class ExpertPool:
     def _pass_on(self, waiting: _Waiting, event: Event) -> bool:
         """Hand an event to its caller; True where it was the call's last."""
         if isinstance(event, Delta):
-            if waiting.live:
+            if waiting.call.stream:
                 waiting.said = True
                 waiting.events.put_nowait(replace(event, call_id=waiting.call.id))
             return False

@@ -129,6 +129,15 @@ class Stay:
 class Group:
     """The calls that wait for one engine.
 
+    Example:
+        >>> group = Group("a", 8, 1.0, 1.0, Measured(2.0), Measured(5.0), Measured(1.0))
+        >>> group.push(Job(1, "a", arrived=0.0, batch=True)), group.push(Job(2, "a", arrived=1.0))
+        (None, None)
+        >>> group.waited(now=3.0)
+        5.0
+        >>> [group.pop().id, group.pop().id]
+        [2, 1]
+
     Attributes:
         engine: The engine's name.
         lanes: Calls that it runs at once.

@@ -43,6 +43,18 @@ class Counterpoint:
     One more call in an engine with r running ones holds up everyone who waits for this slot by about service / (r + 1) seconds;
     sent away, it waits about as long as they have waited so far. The slot leaves when the first is more than the second, and
     its engine's queue is empty, or when the visit has lasted `quantum` swaps.
+
+    Example:
+        >>> from experts.queues import Job
+        >>> from experts.scheduler import Scheduler
+        >>> scheduler = Scheduler(Counterpoint())
+        >>> for engine, calls in {"a": 1, "b": 3}.items():
+        ...     scheduler.add_engine(engine)
+        ...     for call in range(calls):
+        ...         _ = scheduler.arrive(Job(call, engine, arrived=0.0), now=0.0)
+        >>> scheduler.add_slot("gpu0")
+        >>> [action.engine for action in scheduler.decide(1.0)]
+        ['b']
     """
 
     across = False

@@ -113,7 +113,13 @@ class Scheduler:
     """
 
     def __init__(
-        self, rule: Rule | None = None, *, max_wait_s: float | None = None, replicas: int | None = 1, quantum: float = 16.0, prefetch: bool = False
+        self,
+        rule: Rule | None = None,
+        *,
+        max_wait_s: float | None = None,
+        replicas: int | None = 1,
+        quantum: float = 16.0,
+        prefetch: bool = False,
     ) -> None:
         self.rule = rule or Counterpoint()
         self.max_wait_s = max_wait_s
@@ -382,6 +388,7 @@ class Scheduler:
         for slot in self.slots.values():
             if slot.asleep.pop(group.engine, None) is not None:
                 slot.ending.append(group.engine)
+        self._want(group)
         self._unhead(group)
 
     def preload(self, slot: Hashable, engine: str, now: float) -> Swap:

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from data.records import Call, Done, Message, Sampling
@@ -323,6 +324,14 @@ async def ray_answers(timeout_s: float = 5.0) -> bool:
         return False
 
 
+@cache
+def _actor_class() -> Any:
+    """The slot as Ray knows it, made once: each new one would be sent to Ray's control process, and wait for it where it is gone."""
+    import ray
+
+    return ray.remote(Slot)
+
+
 def start_slot(gpus: int = 0, budget: int | None = None, sleep_level: int = 1) -> Any:
     """Start a slot and give its handle.
 
@@ -331,10 +340,8 @@ def start_slot(gpus: int = 0, budget: int | None = None, sleep_level: int = 1) -
         budget: Bytes for what is awake, or None: one engine at a time.
         sleep_level: vLLM's level of sleep.
     """
-    import ray
-
     variables = {name: os.environ[name] for name in ("COUNTERPOINT_CACHE", "HF_HUB_OFFLINE") if name in os.environ}
-    actor = ray.remote(Slot).options(
-        num_cpus=0, num_gpus=gpus, max_concurrency=1000, runtime_env={"env_vars": variables} if variables else None
+    actor = _actor_class().options(
+        num_cpus=0, num_gpus=gpus, max_concurrency=1000, scheduling_strategy="SPREAD", runtime_env={"env_vars": variables} if variables else None
     )
     return actor.remote(budget, sleep_level)

@@ -164,7 +164,7 @@ class Running:
             top_p=sampling.top_p,
             stop=[*sampling.stop, *stops(spec, tokenizer)],
             seed=sampling.seed,
-            output_kind=RequestOutputKind.DELTA,
+            output_kind=RequestOutputKind.DELTA if self.call.stream else RequestOutputKind.FINAL_ONLY,
         )
         return {"prompt_token_ids": ids}, params
 
@@ -173,7 +173,7 @@ class Running:
         part = output.outputs[0]
         self.text += part.text
         self.tokens += len(part.token_ids)
-        events: list[Event] = [Delta(self.call.id, part.text)] if part.text else []
+        events: list[Event] = [Delta(self.call.id, part.text)] if part.text and self.call.stream else []
         if output.finished:
             prompt = len(output.prompt_token_ids or ())
             usage = Usage(prompt, self.tokens, self.spec.cost_usd(prompt, self.tokens), calls=1)

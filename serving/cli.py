@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from data.records import CounterpointError
-from serving import cli_router
+from serving import cli_pool, cli_router
 
 T = TypeVar("T")
 
@@ -500,6 +500,9 @@ def chat(
             _say("ending")
     finally:
         gateway.stop()
+
+
+cli_pool.register(app)
 
 
 def _listening(config: Any, host: str | None, port: int | None) -> Any:

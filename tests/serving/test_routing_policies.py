@@ -50,9 +50,9 @@ class Watched(ExpertPool):
         super().__init__(specs)
         self.calls: list[Call] = []
 
-    async def stream(self, call: Call, *, live: bool = True) -> AsyncGenerator[Event]:
+    async def stream(self, call: Call) -> AsyncGenerator[Event]:
         self.calls.append(call)
-        async with aclosing(super().stream(call, live=live)) as events:
+        async with aclosing(super().stream(call)) as events:
             async for event in events:
                 yield event
 
