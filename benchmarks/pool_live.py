@@ -129,6 +129,11 @@ json.dump({"seconds": seconds, "tokens": tokens, "texts": [o.outputs[0].text.str
 """
 
 
+def equal(some: Sequence[str], others: Sequence[str]) -> float:
+    """Share of equal texts."""
+    return float(np.mean([a == b for a, b in zip(some, others, strict=True)]))
+
+
 def direct(prompts: int, rounds: int = 3) -> None:
     """The same prompts through `vllm.LLM.generate` and through the pool, in turns."""
     import tempfile
@@ -170,16 +175,17 @@ def direct(prompts: int, rounds: int = 3) -> None:
     exact = replace(spec, dtype="float32", max_tokens=24)
     one_by_one = asyncio.run(texts(exact, questions[:few]))
     pooled = asyncio.run(one_at_a_time(exact, questions[:few]))
+    throughput = (tokens / np.median(ours)) / (alone["tokens"] / np.median(theirs))
     rows = [
         "| run | seconds, each round | tokens | tokens/s at the median |",
         "|---|---|---|---|",
         f"| `vllm.LLM.generate` | {' '.join(f'{s:.1f}' for s in theirs)} | {alone['tokens']} | {alone['tokens'] / np.median(theirs):.0f} |",
         f"| the pool | {' '.join(f'{s:.1f}' for s in ours)} | {tokens} | {tokens / np.median(ours):.0f} |",
         "",
-        f"Throughput through the pool: {100 * (tokens / np.median(ours)) / (alone['tokens'] / np.median(theirs)):.1f}% of vLLM's own, "
+        f"Throughput through the pool: {100 * throughput:.1f}% of vLLM's own, "
         f"{prompts} prompts, 64 at once. Prompt tokens are {'equal' if same_prompts else 'NOT equal'}. In bfloat16 batches "
-        f"{100 * np.mean([a == b for a, b in zip(said, alone['texts'], strict=True)]):.1f}% of the texts are equal; in float32, one call at "
-        f"a time, {100 * np.mean([a == b for a, b in zip(one_by_one, pooled, strict=True)]):.1f}% of {few}.",
+        f"{100 * equal(said, alone['texts']):.1f}% of the texts are equal; in float32, one call at a time, "
+        f"{100 * equal(one_by_one, pooled):.1f}% of {few}.",
     ]
     write_section("direct", f"python -m benchmarks.pool_live direct --questions {prompts}", "\n".join(rows), PAGE)
 

@@ -23,6 +23,8 @@ POLICIES = ("per-request", *RULES, "clairvoyant")
 """Policies by name, simplest first."""
 GENERATED = {"poisson": poisson, "bursts": bursts}
 """Arrivals that are drawn, by name."""
+FEW_SLOTS = 16
+"""Slots up to which the scheduler can look at all of them each time."""
 SEARCHED_SLOTS, SEARCHED_CALLS = 16, 50_000
 """The most slots and calls for which schedules are searched."""
 
@@ -189,7 +191,7 @@ def play_policy(settings: Settings, policy: str, trace: Trace) -> Run:
     scheduler: Scheduler
     if policy == "counterpoint":
         scheduler = Scheduler(max_wait_s=settings.max_wait_s, replicas=settings.replicas, prefetch=settings.prefetch > 0)
-    elif policy in ORDERED:
+    elif policy in ORDERED and settings.slots > FEW_SLOTS:
         scheduler = Ordered(ORDERED[policy](), replicas=settings.replicas)
     else:
         scheduler = Scheduler(RULES[policy](), replicas=settings.replicas)

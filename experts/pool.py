@@ -162,7 +162,8 @@ class ExpertPool:
             return 0.0
         if size is None:
             raise EngineError(
-                f"the bytes of {group[0].name!r} are not known, and the slots have a budget: give its size_b, and kv_cache_gb in its options"
+                f"the bytes of {group[0].name!r} are not known, and the slots have a budget: "
+                "give its size_b, and kv_cache_gb in its options"
             )
         if self.settings.awake_bytes is not None and size > self.settings.awake_bytes:
             raise EngineError(f"{group[0].name!r} needs {size / 1e9:.1f} GB, and a slot has {self.settings.awake_bytes / 1e9:.1f}")
@@ -233,9 +234,14 @@ class ExpertPool:
         return id
 
     async def _settle(self, place: _Place) -> None:
-        """Take note of a slot's process, once there is room for it."""
-        with suppress(Exception):  # whoever asks it for more finds out
+        """Take note of a slot's process, once there is room for it, and of its end."""
+        try:
             place.pid = await place.actor.pid.remote()
+            await place.actor.live.remote()
+        except Exception as error:
+            if place.id in self._places and self.scheduler.slots[place.id].awake:  # one that never held anything waits to be asked
+                self._lose(place, self._death(error))
+                self._plan()
 
     @property
     def homeless(self) -> list[str]:
@@ -574,9 +580,10 @@ class ExpertPool:
             return
         place.lost = True
         slot = self.scheduler.slots[place.id]
-        for engine in slot.awake:
-            self.stats.died(engine)
-            self._note_failure(engine, error)
+        for engine, stay in slot.awake.items():
+            if stay.running or stay.loading:
+                self.stats.died(engine)
+                self._note_failure(engine, error)
         self._end_slot(place.id)
         if slot.leaving or self._stopped or self._broken is not None:
             return

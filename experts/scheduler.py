@@ -31,8 +31,8 @@ class Swap:
         slot: The slot.
         engine: The engine to bring.
         wake: Whether it sleeps there; else it starts cold.
-        sleep: Engines to put to sleep first.
-        stop: Engines to end first, awake or asleep.
+        sleep: Engines to put to sleep before.
+        stop: Engines to end before that, awake or asleep, so that there is room for those that sleep.
     """
 
     slot: Hashable

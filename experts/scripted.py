@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 from data.records import Answer, Call, Delta, Done, Usage
 from experts.base import EngineDied, EngineError, Event, ExpertSpec
@@ -16,8 +17,8 @@ class ScriptedEngine:
     """Answer by the first rule whose pattern is found in the last message.
 
     The rules stand in `options["script"]`, a list of objects: `match` (a regular expression), and `say` (the answer) or
-    `fail` (the error), or `die` (the engine ends); optional `delay_s` (seconds before the first word). Without a rule that
-    fits, it echoes.
+    `fail` (the error), or `die` (the engine ends; in a slot, with all its calls); optional `delay_s` (seconds before the first
+    word) and `pause_s` (seconds after each word). Without a rule that fits, it echoes.
 
     Example:
         >>> spec = ExpertSpec("a", "-", "scripted", options={"script": [{"match": "capital", "say": "Paris"}]})
@@ -34,6 +35,8 @@ class ScriptedEngine:
     def __init__(self, specs: Sequence[ExpertSpec]) -> None:
         self.specs = {spec.name: spec for spec in specs}
         self._awake = False
+        self._in_slot = any(spec.needs_slot for spec in specs)
+        self._ended = asyncio.Event()
         for spec in specs:
             for rule in spec.options.get("script", []):
                 if not isinstance(rule, dict) or "match" not in rule or not ({"say", "fail", "die"} & set(rule)):
@@ -47,15 +50,16 @@ class ScriptedEngine:
     async def start(self) -> None:
         """Be ready after `options["start_s"]` seconds."""
         await asyncio.sleep(max((float(spec.options.get("start_s", 0)) for spec in self.specs.values()), default=0.0))
-        self._awake = True
+        self._awake, self._ended = True, asyncio.Event()
 
     async def _answer(self, call: Call, put: Put) -> None:
         spec, start = self.specs[call.expert], time.monotonic()
         text = call.messages[-1].content if call.messages else ""
         rule = next((rule for rule in spec.options.get("script", []) if re.search(rule["match"], text)), {"say": text})
-        await asyncio.sleep(float(rule.get("delay_s", 0)))
+        ended = self._ended if self._in_slot else asyncio.Event()
+        await _pause(float(rule.get("delay_s", 0)), ended, call.expert)
         if "die" in rule:
-            self._awake = False
+            await self.stop()
             raise EngineDied(f"the engine of {call.expert!r} died")
         if "fail" in rule:
             put(Done(call.id, Answer.failed(call.expert, rule["fail"], time.monotonic() - start)))
@@ -64,7 +68,7 @@ class ScriptedEngine:
         kept = words[: spec.limit(call.sampling)]
         for word in kept:
             put(Delta(call.id, word))
-            await asyncio.sleep(0)
+            await _pause(float(rule.get("pause_s", 0)), ended, call.expert)
         usage = Usage(len(text.split()), len(kept), spec.cost_usd(len(text.split()), len(kept)), calls=1)
         reason = "stop" if len(kept) == len(words) else "length"
         put(Done(call.id, Answer("".join(kept).strip(), call.expert, usage, reason, time.monotonic() - start)))
@@ -85,5 +89,22 @@ class ScriptedEngine:
         self._awake = True
 
     async def stop(self) -> None:
-        """End."""
+        """End; in a slot, calls that run end in `EngineDied`."""
         self._awake = False
+        self._ended.set()
+
+
+async def _pause(seconds: float, ended: asyncio.Event, expert: str) -> None:
+    """Wait, unless the engine ends meanwhile.
+
+    Raises:
+        EngineDied: It has.
+    """
+    if seconds > 0:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await ended.wait()
+    else:
+        await asyncio.sleep(0)
+    if ended.is_set():
+        raise EngineDied(f"the engine of {expert!r} died")

@@ -256,6 +256,10 @@ class Slot:
         """Number of the slot's process."""
         return os.getpid()
 
+    async def live(self) -> None:
+        """Never return: who waits for it hears of the end of the slot's process."""
+        await asyncio.Event().wait()
+
 
 async def _pump(engine: Engine, calls: Sequence[Call], events: asyncio.Queue[Event | Exception]) -> None:
     """Put what an engine writes into a queue; an abandoned call ends there, too."""
@@ -342,6 +346,10 @@ def start_slot(gpus: int = 0, budget: int | None = None, sleep_level: int = 1) -
     """
     variables = {name: os.environ[name] for name in ("COUNTERPOINT_CACHE", "HF_HUB_OFFLINE") if name in os.environ}
     actor = _actor_class().options(
-        num_cpus=0, num_gpus=gpus, max_concurrency=1000, scheduling_strategy="SPREAD", runtime_env={"env_vars": variables} if variables else None
+        num_cpus=0,
+        num_gpus=gpus,
+        max_concurrency=1000,
+        scheduling_strategy="SPREAD",
+        runtime_env={"env_vars": variables} if variables else None,
     )
     return actor.remote(budget, sleep_level)

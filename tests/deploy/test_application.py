@@ -43,7 +43,7 @@ def test_ray_serve_runs_the_application_that_the_manifest_names(tmp_path: Path) 
 
     env = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     log = (tmp_path / "log").open("w")
-    command = [str(Path(sys.executable).parent / "serve"), "run", "serve.yaml"]
+    command = [str(Path(sys.executable).parent / "serve"), "run", "serve.yaml", "--address", "local"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT, env=env, start_new_session=True)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:

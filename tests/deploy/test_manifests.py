@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 
 FIELDS = {  # KubeRay's API reference of version 1.7, ray.io/v1
-    "RayService": "serveConfigV2 rayClusterConfig serveService upgradeStrategy rayClusterDeletionDelaySeconds excludeHeadPodFromServeSvc "
-    "managedBy suspend",
-    "RayCluster": "rayVersion authOptions enableInTreeAutoscaling autoscalerOptions headGroupSpec workerGroupSpecs upgradeStrategy suspend "
-    "managedBy headServiceAnnotations gcsFaultToleranceOptions networkPolicy tlsOptions historyServerOptions",
+    "RayService": "serveConfigV2 rayClusterConfig serveService upgradeStrategy rayClusterDeletionDelaySeconds managedBy suspend "
+    "excludeHeadPodFromServeSvc",
+    "RayCluster": "rayVersion authOptions enableInTreeAutoscaling autoscalerOptions headGroupSpec workerGroupSpecs upgradeStrategy "
+    "suspend managedBy headServiceAnnotations gcsFaultToleranceOptions networkPolicy tlsOptions historyServerOptions",
     "authOptions": "mode secretName enableK8sTokenAuth",
-    "autoscaler": "resources image imagePullPolicy securityContext idleTimeoutSeconds upscalingMode version env envFrom volumeMounts command "
-    "args",
+    "autoscaler": "resources image imagePullPolicy securityContext idleTimeoutSeconds upscalingMode version env envFrom volumeMounts "
+    "command args",
     "head": "template headService enableIngress ingressOptions resources labels rayStartParams serviceType",
     "worker": "groupName replicas minReplicas maxReplicas idleTimeoutSeconds priority resources labels rayStartParams template "
     "scaleStrategy numOfHosts suspend",
