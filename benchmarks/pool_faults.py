@@ -88,8 +88,8 @@ def said(expert: str, kind: int) -> str:
 
 def asked(number: int) -> tuple[str, str, int]:
     """The expert, the question and the kind of a call."""
-    kind = number % KINDS
-    return EXPERTS[number // KINDS % len(EXPERTS)], f"question {number} of kind {kind}", kind
+    kind = number // len(EXPERTS) % KINDS
+    return EXPERTS[number % len(EXPERTS)], f"question {number} of kind {kind}", kind
 
 
 async def churn(tally: Tally, rng: random.Random, *, calls: int, kills: int, gap_s: float) -> None:
@@ -130,7 +130,7 @@ async def _ask(pool: ExpertPool, tally: Tally, number: int, at: float) -> asynci
     """Ask one call and count its end; its queue is handed on, for nothing may come after the end."""
     await asyncio.sleep(max(0.0, at - time.monotonic()))
     expert, question, kind = asked(number)
-    streamed = number % 2 == 1
+    streamed = kind % 2 == 1
     tally.calls += 1
     events = pool._submit(Call(f"call-{number}", expert, (Message("user", question),), stream=streamed)).events
     words: list[str] = []
@@ -166,7 +166,7 @@ async def _kill(pool: ExpertPool, rng: random.Random, target: str) -> None:
         await asyncio.sleep(0.01)
 
 
-def dispatch(tally: Tally, rng: random.Random, *, calls: int, kills: int, folder: Path) -> None:
+def dispatch(tally: Tally, rng: random.Random, *, calls: int, kills: int, folder: Path) -> str:
     """Answer a batch of the same calls in a process that is killed again and again, each time started anew, and look at its lines.
 
     Args:
@@ -175,6 +175,9 @@ def dispatch(tally: Tally, rng: random.Random, *, calls: int, kills: int, folder
         calls: Number of lines.
         kills: Number of kills.
         folder: Where input, output and config go.
+
+    Returns:
+        The mark that all of its processes bear in their environment.
     """
     source, output, config = folder / "in.jsonl", folder / "out.jsonl", folder / "mixture.yaml"
     bodies = [
@@ -196,32 +199,31 @@ def dispatch(tally: Tally, rng: random.Random, *, calls: int, kills: int, folder
         process = subprocess.Popen(
             command, cwd=Path(__file__).parent.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
         )
-        first, end = None, time.monotonic() + (rng.uniform(1, 5) if at < kills else END_S + calls)
-        # a kill falls within seconds of the first line, or before it, where none comes for long
-        while process.poll() is None and time.monotonic() < end:
-            if first is None and _lines(output) > before:
-                first = time.monotonic() - began
-                if at < kills:
-                    end = time.monotonic() + rng.uniform(0, 3)
-            elif first is None and at < kills and at % 4 and time.monotonic() - began < 60:
-                end = max(end, time.monotonic() + 0.1)
+        early = at < kills and at % 4 == 3  # this one is killed while it starts, others soon after their first line
+        end = began + (rng.uniform(1, 5) if early else END_S)
+        while process.poll() is None and _lines(output) == before and time.monotonic() < end:
             time.sleep(0.02)
-        if at and first is not None:
-            tally.resumed_s.append(first)
+        if at and _lines(output) > before:
+            tally.resumed_s.append(time.monotonic() - began)
         if at < kills:
+            time.sleep(0 if early else rng.uniform(0, 3))
+            tally.deaths["dispatcher"] += process.poll() is None
             process.kill()
-            process.wait()
-            tally.deaths["dispatcher"] += 1
-    process.wait(10)
-    deadline = time.monotonic() + 20
-    while (left := _marked(mark)) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    tally.left += left
+        process.wait(END_S + calls)
     _count(tally, calls, output)
+    return mark
 
 
 def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def left_behind(mark: str, within_s: float = 90.0) -> int:
+    """Processes with a mark that have not ended within so many seconds; Ray's agents look for their parent now and then."""
+    deadline = time.monotonic() + within_s
+    while (left := _marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return left
 
 
 def _marked(mark: str) -> int:
@@ -291,7 +293,8 @@ def main() -> int:
 
     ray.shutdown()
     with tempfile.TemporaryDirectory() as folder:
-        dispatch(batch, rng, calls=options.calls, kills=of_dispatcher, folder=Path(folder))
+        mark = dispatch(batch, rng, calls=options.calls, kills=of_dispatcher, folder=Path(folder))
+    batch.left = left_behind(mark)
     print(section(live, batch, options.seed, time.monotonic() - began))
     return int(any((tally.lost, tally.doubled, tally.wrong, tally.repeated, tally.left) != (0,) * 5 for tally in (live, batch)))
 

@@ -15,7 +15,7 @@ from data.records import Answer, Call, Delta, Done
 from experts import make_engine
 from experts.base import Engine, EngineDied, EngineError, Event, ExpertSpec, Overloaded
 from experts.breaker import HOPELESS, Breaker
-from experts.memory import engine_bytes
+from experts.memory import asleep_bytes, engine_bytes
 from experts.queues import Job
 from experts.rules import RULES
 from experts.scheduler import Expire, Prefetch, Refused, Retire, Scheduler, Start, Swap
@@ -155,7 +155,7 @@ class ExpertPool:
 
     def _bytes(self, group: list[ExpertSpec], *, asleep: bool = False) -> float:
         """What an engine counts against its slot: bytes where a budget is set, else the whole slot."""
-        size = engine_bytes(group)
+        size = asleep_bytes(group, self.settings.sleep_level) if asleep else engine_bytes(group)
         if self.settings.awake_bytes is None and not asleep:
             return 1.0
         if not self.settings.asleep_bytes and asleep:
@@ -550,7 +550,8 @@ class ExpertPool:
                         place.running -= 1
                         if not place.running:
                             self.stats.busy_s += now - place.busy_since
-                        self._breakers[engine].worked()
+                        if not waiting.gone:
+                            self._breakers[engine].worked()
                         self._plan()
             if left:
                 raise EngineDied(f"the engine of {group[0].call.expert!r} ended without an answer")
@@ -597,6 +598,7 @@ class ExpertPool:
         """End every call of an engine that needs a slot, and take no more; experts that need none go on."""
         self._broken = " ".join(error.split())
         for waiting in [each for each in self._waiting.values() if each.engine in self.scheduler.groups]:
+            self.scheduler.cancel(waiting.job)
             self._finish(waiting, Answer.failed(waiting.call.expert, self._broken, code="unavailable"))
 
     def _end_slot(self, id: str) -> None:
@@ -661,7 +663,8 @@ class ExpertPool:
             return
         waiting.done = True
         self._forget(waiting)
-        self.stats.ended(waiting.engine, answer)
+        if not waiting.gone:
+            self.stats.ended(waiting.engine, answer)
         waiting.events.put_nowait(Done(waiting.call.id, answer))
 
     def _forget(self, waiting: _Waiting) -> None:

@@ -114,6 +114,9 @@ def settings_of(specs: Sequence[ExpertSpec], folder: Path) -> dict[str, Any]:
         # one place more than adapters: vLLM's CPU kernels take "no adapter" for the last place, which must therefore stay empty
         settings |= {"enable_lora": True, "max_loras": len(adapters) + 1, "max_lora_rank": _rank_for_vllm(adapters)}
     if base.gpus:
+        if options.cache_bytes is not None:
+            # vLLM wants this share of the GPU free before it starts, though the cache's size is given; engines that share it leave less
+            settings["gpu_memory_utilization"] = 0.01
         return settings | {"tensor_parallel_size": base.gpus}
     return settings | {"enforce_eager": True, "distributed_executor_backend": "uni"}
 

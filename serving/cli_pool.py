@@ -114,7 +114,7 @@ def compare(settings: Settings, seeds: Sequence[int], policies: Sequence[str], t
         tick("runs", done, len(jobs))
     runs = {name: [by_seed[seed] for seed in seeds] for name, by_seed in made.items()}
     rows = [_row(name, runs.get(name)) for name in policies]
-    report: dict[str, Any] = {"settings": _plain(settings), "seeds": list(seeds), "policies": rows}
+    report: dict[str, Any] = {"settings": asdict(settings), "seeds": list(seeds), "policies": rows}
     report["clairvoyant_swaps"] = _row("clairvoyant_swaps", runs.get("clairvoyant_swaps"))
     report["bounds"] = {"refused": None, "swaps": None}
     if "bounds" in runs:
@@ -139,7 +139,7 @@ def _parallel(work: Callable[[Any], T], jobs: Sequence[Any], *, inline: bool = F
         yield from ((job, work(job)) for job in jobs)
         return
     from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
+    from multiprocessing import active_children, get_context
 
     with ProcessPoolExecutor(min(os.cpu_count() or 1, len(jobs)), get_context("spawn"), _ignore_interrupts) as pool:
         waiting = {pool.submit(work, job): job for job in jobs}
@@ -147,7 +147,7 @@ def _parallel(work: Callable[[Any], T], jobs: Sequence[Any], *, inline: bool = F
             for future in as_completed(waiting):
                 yield waiting[future], future.result()
         except BaseException:
-            for process in list((pool._processes or {}).values()):  # the executor itself would wait for what runs
+            for process in active_children():  # the executor itself would wait for what runs
                 process.terminate()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -173,10 +173,6 @@ def _row(name: str, runs: Sequence[Figures | None] | None) -> dict[str, Any]:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if len(known) == len(values) else None
-
-
-def _plain(settings: Settings) -> dict[str, Any]:
-    return asdict(settings)
 
 
 def _settings(file: str, **given: Any) -> Settings:
@@ -347,7 +343,7 @@ def find_slots(
         found -= 1
     return {
         "slots": found, "max_wait_s": settings.max_wait_s, "refused": refused,
-        "settings": {name: value for name, value in _plain(settings).items() if name not in ("slots", "load", "replicas", "width")},
+        "settings": {name: value for name, value in asdict(settings).items() if name not in ("slots", "load", "replicas", "width")},
         "seeds": list(seeds), "tried": [tried[slots] for slots in sorted(tried)],
     }  # fmt: skip
 

@@ -15,6 +15,8 @@ from experts.queues import Job
 from experts.rules import RULES, Rule
 from experts.scheduler import Action, Expire, Prefetch, Refused, Retire, Scheduler, Start, Swap
 
+pytestmark = pytest.mark.slow
+
 law = settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 

@@ -32,7 +32,9 @@ def test_a_swap_and_a_full_slot_make_calls_wait() -> None:
 
 def test_reading_ahead_hides_its_share_of_a_swap() -> None:
     trace = Trace(np.array([0.0, 1.0]), np.array([20.0, 1.0]), np.array([0, 1]))
-    waits = [simulate(trace, made(Scheduler(prefetch=True), slots=1, engines=2, lanes=2, swap_s=5.0), 5.0, share).waits for share in (0, 0.6)]
+    waits = [
+        simulate(trace, made(Scheduler(prefetch=True), slots=1, engines=2, lanes=2, swap_s=5.0), 5.0, share).waits for share in (0, 0.6)
+    ]
     assert waits[0] - waits[1] == pytest.approx([0.0, 3.0])
 
 
