@@ -13,7 +13,7 @@ import numpy as np
 from experts.rollout import Place, Rollout
 from experts.visits import Problem, Visit, all_visits, visits
 
-WIDTH = 6
+WIDTH = 8
 """States that are kept in each stretch of time."""
 
 

@@ -10,7 +10,7 @@ from math import inf
 
 from experts.visits import Problem
 
-AHEAD = (6.0, 16.0)
+AHEAD = (6.0, 12.0)
 """How far states are played forward to be compared, in swaps with a mean call: where calls are refused, and where all wait."""
 UNDONE = (0.05, 0.6)
 """Calls that one undone call is taken to cost after that, in the same two cases."""

@@ -241,6 +241,10 @@ async def test_stopping_ends_the_calls_that_run(engine: AsyncVLLMEngine) -> None
         async for _ in stream:
             pass
     await stopping
+    for _ in range(100):  # a busy machine may take its time to end a process that was told to
+        if not runs(pid):
+            break
+        await asyncio.sleep(0.1)
     assert not runs(pid)
 
 
