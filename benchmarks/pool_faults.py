@@ -107,13 +107,14 @@ async def churn(tally: Tally, rng: random.Random, *, calls: int, kills: int, gap
     arrivals = sorted(rng.uniform(0, span) for _ in range(calls))
     moments = sorted(rng.uniform(0, span) for _ in range(kills))
     targets = rng.sample(["slot", "engine"] * (kills // 2 + 1), kills)
+    killed: set[int] = set()
     async with ExpertPool(specs, PoolSettings(slots=2, batch=16)) as pool:
         await pool.warm()
         began = time.monotonic()
         asking = [asyncio.create_task(_ask(pool, tally, number, began + at)) for number, at in enumerate(arrivals)]
         for moment, target in zip(moments, targets, strict=True):
             await asyncio.sleep(max(0.0, began + moment - time.monotonic()))
-            await _kill(pool, rng, target)
+            await _kill(pool, rng, target, killed)
             tally.deaths[target] += 1
         _, pending = await asyncio.wait(asking, timeout=END_S)
         tally.lost += len(pending)
@@ -147,21 +148,22 @@ async def _ask(pool: ExpertPool, tally: Tally, number: int, at: float) -> asynci
     return events
 
 
-async def _kill(pool: ExpertPool, rng: random.Random, target: str) -> None:
+async def _kill(pool: ExpertPool, rng: random.Random, target: str, killed: set[int]) -> None:
     """Kill the process of a slot, or an engine in one; where there is none just now, as soon as there is."""
     while True:
-        here = [place for place in pool._places.values() if place.pid is not None]
+        here = [place for place in pool._places.values() if place.pid is not None and place.pid not in killed]
         if target == "slot" and here:
-            with suppress(ProcessLookupError):  # it has been killed just now
-                os.kill(rng.choice(here).pid or 0, signal.SIGKILL)
-                return
+            pid = rng.choice(here).pid or 0
+            killed.add(pid)
+            os.kill(pid, signal.SIGKILL)
+            return
         awake = [(place, stay) for place in here for stay in pool.scheduler.slots[place.id].awake.values() if not stay.loading]
         if target == "engine" and awake:
             place, stay = rng.choice(awake)
             deadly = Call("deadly", stay.group.engine.split(":")[1].removeprefix("model-"), (Message("user", "die"),))
             with suppress(Exception):  # its end, which is what we want
-                async for _ in place.actor.generate.options(num_returns="streaming").remote(stay.group.engine, [deadly]):
-                    pass
+                async for bundle in place.actor.generate.options(num_returns="streaming").remote(stay.group.engine, [deadly]):
+                    await bundle
             return
         await asyncio.sleep(0.01)
 

@@ -504,7 +504,8 @@ class ExpertPool:
                     self._give_up_on(swap.engine, self._death(cause))
         else:
             if not place.lost:
-                self._last_error.pop(swap.engine, None)
+                if not self._breakers[swap.engine].open:
+                    self._last_error.pop(swap.engine, None)
                 self.stats.brought(swap.engine, brought)
                 for name in brought.stopped:
                     self.scheduler.failed(place.id, name)

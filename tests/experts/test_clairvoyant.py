@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experts.bounds import bound_refused, bound_swaps
-from experts.clairvoyant import Schedule, search
+from experts.clairvoyant import Schedule, fewest_swaps, search
 from experts.visits import Problem
 
 TINY = 1e-4
@@ -104,3 +104,52 @@ def test_the_usual_search_is_rarely_worse_on_tiny_instances() -> None:
     pairs = [(search(problem, swap_price=TINY), brute_force(problem)) for problem in INSTANCES]
     assert all(reached(found) >= exact for found, exact in pairs)
     assert np.mean([reached(found) == exact for found, exact in pairs]) >= 0.95
+
+
+def middling(max_wait_s: float) -> Problem:
+    """Four hundred calls for five experts on two slots."""
+    rng = np.random.default_rng(0)
+    arrivals, seconds = np.sort(rng.random(400) * 400), rng.exponential(4.0, 400)
+    return Problem.of(arrivals, seconds, rng.integers(0, 5, 400), slots=2, lanes=4, swap_s=4.0, max_wait_s=max_wait_s)
+
+
+def test_every_call_is_served_or_refused_and_in_time() -> None:
+    found = search(middling(30.0), width=2)
+    assert len(found.waits) + found.refused == 400
+    assert found.waits.max() <= 30.0
+    assert found.waits.min() >= 0
+    everything = search(middling(inf), wait_price=1.0, width=2)
+    assert (len(everything.waits), everything.refused) == (400, 0)
+
+
+def test_fewer_swaps_are_found_where_more_may_be_refused() -> None:
+    problem = middling(30.0)
+    least = search(problem, width=2)
+    few = fewest_swaps(problem, least.refused + 60, width=2)
+    assert few is not None
+    assert few.refused <= least.refused + 60
+    assert few.swaps < least.swaps
+    bound = bound_swaps(problem, few.refused)
+    assert bound is not None
+    assert 5 <= bound <= few.swaps
+    assert bound_refused(problem) <= least.refused  # type: ignore[operator]
+
+
+def test_no_schedule_is_given_where_none_was_found() -> None:
+    assert fewest_swaps(middling(5.0), 0, width=1, rounds=1) is None
+
+
+def test_the_bound_on_refused_calls_is_above_zero_where_too_much_arrives() -> None:
+    problem = Problem.of(np.arange(100.0), np.full(100, 4.0), np.zeros(100, dtype=int), slots=1, lanes=2, swap_s=1.0, max_wait_s=10.0)
+    bound = bound_refused(problem)
+    assert bound is not None
+    assert 30 <= bound <= search(problem).refused
+
+
+def test_a_long_silence_and_an_expert_in_the_other_slot_lose_no_call() -> None:
+    arrivals = np.array([0.0, 1.0, 500.0, 501.0, 2000.0, 2001.0])
+    problem = Problem.of(arrivals, np.full(6, 3.0), np.array([0, 1, 0, 0, 1, 1]), slots=2, lanes=1, swap_s=5.0)
+    found = search(problem, wait_price=1.0)
+    assert (len(found.waits), found.swaps) == (6, 2)
+    bounded = search(Problem(problem.arrivals, problem.seconds, 2, 1, 5.0, 10.0))
+    assert (bounded.refused, bounded.swaps) == (0, 2)
