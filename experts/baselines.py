@@ -12,7 +12,8 @@ from experts.scheduler import Action, Refused, Scheduler
 class Ordered(Scheduler):
     """A scheduler for rules under which a start in one slot lets another go on.
 
-    It looks again at one slot that serves the first call, or could be left for it. The scheduler itself looks at all slots each time, which takes too long where they are many.
+    It looks again at one slot that serves the first call, or could be left for it. The scheduler itself looks at all slots each time,
+    which takes too long where they are many.
     """
 
     def __init__(self, rule: Rule, *, replicas: int | None = 1) -> None:
