@@ -257,7 +257,7 @@ def section(live: Tally, batch: Tally, seed: int, seconds: float) -> str:
     """The results in Markdown."""
     kills = live.deaths + batch.deaths
     lines = [
-        f"Seed {seed}: {kills.total()} kills ({', '.join(f'{count} of a {name}' for name, count in kills.items())}) in {seconds:.0f} s.",
+        f"Seed {seed}: {kills.total()} kills ({', '.join(f'{name} {count}' for name, count in kills.items())}) in {seconds:.0f} s.",
         "",
         "| | calls | answered | own errors | lost | ended twice | wrong | words repeated |",
         "|---|---|---|---|---|---|---|---|",
