@@ -500,8 +500,6 @@ class ExpertPool:
                 self._give_up_on(swap.engine, text)
             else:
                 self._lose(place, self._death(cause))
-                if self._breakers[swap.engine].open:  # else the slot that comes in its place brings it
-                    self._give_up_on(swap.engine, self._death(cause))
         else:
             if not place.lost:
                 if not self._breakers[swap.engine].open:
@@ -586,7 +584,10 @@ class ExpertPool:
             if stay.running or stay.loading:
                 self.stats.died(engine)
                 self._note_failure(engine, error)
+        loading = slot.loading
         self._end_slot(place.id)
+        if loading is not None and self._breakers[loading].open:  # else the slot that comes in its place brings it
+            self._give_up_on(loading, error)
         if slot.leaving or self._stopped or self._broken is not None:
             return
         try:
