@@ -25,6 +25,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.page import write_section
 from data.records import Call, Delta, Done, Message
 from experts import ExpertSpec
 from experts.pool import ExpertPool, PoolSettings
@@ -297,7 +298,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         mark = dispatch(batch, rng, calls=options.calls, kills=of_dispatcher, folder=Path(folder))
     batch.left = left_behind(mark)
-    print(section(live, batch, options.seed, time.monotonic() - began))
+    text = section(live, batch, options.seed, time.monotonic() - began)
+    print(text)
+    write_section("faults", "python -m benchmarks.pool_faults", text, page="pool.md")
     return int(any((tally.lost, tally.doubled, tally.wrong, tally.repeated, tally.left) != (0,) * 5 for tally in (live, batch)))
 
 
