@@ -1,31 +1,50 @@
-"""Answers to Answer: votes, and fusion by an LLM."""
+"""Answers to Answer: votes, choices, fusion by an LLM, debates, and defences."""
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 from aggregator.base import Aggregator, AggregatorError, Ask
 from aggregator.fuse import Fuse
+from aggregator.single import Best
 from aggregator.vote import Vote, Weighted
 
-KINDS: dict[str, Callable[..., Aggregator]] = {"vote": Vote, "weighted": Weighted, "fuse": Fuse}
+KINDS: dict[str, Callable[..., Aggregator]] = {kind.kind: kind for kind in (Best, Vote, Weighted, Fuse)}
 """Every kind of aggregator, by the name that configs use."""
 
 
-def make_aggregator(kind: str, **settings: object) -> Aggregator:
+def settings_of(kind: str) -> dict[str, inspect.Parameter]:
+    """The settings that a kind takes.
+
+    Raises:
+        AggregatorError: The kind is unknown.
+
+    Example:
+        >>> list(settings_of("fuse"))
+        ['expert']
+    """
+    if kind not in KINDS:
+        raise AggregatorError(f"no aggregator is called {kind!r}; there are {', '.join(KINDS)}")
+    entries = inspect.signature(KINDS[kind], eval_str=True).parameters
+    return {name: entry for name, entry in entries.items() if entry.kind not in (entry.VAR_POSITIONAL, entry.VAR_KEYWORD)}
+
+
+def make_aggregator(kind: str, **settings: Any) -> Aggregator:
     """Make an aggregator.
 
     Raises:
-        AggregatorError: The kind or a setting is unknown.
+        AggregatorError: The kind or a setting is unknown, or a setting is missing.
 
     Example:
         >>> make_aggregator("vote").kind
         'vote'
     """
-    if kind not in KINDS:
-        raise AggregatorError(f"no aggregator is called {kind!r}; there are {', '.join(KINDS)}")
-    try:
-        return KINDS[kind](**settings)
-    except TypeError as error:
-        raise AggregatorError(f"the aggregator {kind!r} does not take {', '.join(settings)}: {error}") from error
+    known = settings_of(kind)
+    if unknown := [name for name in settings if name not in known]:
+        raise AggregatorError(f"the aggregator {kind!r} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    if missing := [name for name, entry in known.items() if entry.default is entry.empty and name not in settings]:
+        raise AggregatorError(f"the aggregator {kind!r} needs {', '.join(missing)}: set it in the config under aggregator")
+    return KINDS[kind](**settings)
 
 
-__all__ = ["KINDS", "Aggregator", "AggregatorError", "Ask", "Fuse", "Vote", "Weighted", "make_aggregator"]
+__all__ = ["KINDS", "Aggregator", "AggregatorError", "Ask", "Best", "Fuse", "Vote", "Weighted", "make_aggregator", "settings_of"]

@@ -33,7 +33,14 @@ class Writer:
         self.error = error
         self.calls: list[tuple[str, tuple[Message, ...]]] = []
 
-    async def __call__(self, expert: str, messages: Sequence[Message], **sampling: object) -> Answer:
+    def route(self, text: str) -> Route:
+        """Route every text alike."""
+        return ROUTE
+
+    def draft(self, answer: Answer) -> None:
+        """Tell nobody."""
+
+    async def __call__(self, expert: str, messages: Sequence[Message], *, final: bool = False, **sampling: object) -> Answer:
         """Answer after a moment, so that other requests come in between."""
         self.calls.append((expert, tuple(messages)))
         await asyncio.sleep(0)

@@ -59,6 +59,16 @@ def form(question: str, text: str) -> str:
     return whole if whole.isupper() else whole.lower()
 
 
+def same(question: str, one: str, other: str) -> bool:
+    """Whether two answers to a question say the same.
+
+    Example:
+        >>> same("What is 12 + 30?", "It is 42.", "42"), same("What is 12 + 30?", "It is 42.", "")
+        (True, False)
+    """
+    return bool(one.strip()) == bool(other.strip()) and form(question, one) == form(question, other)
+
+
 def _is_list(items: list[str]) -> bool:
     """Whether the parts of a text are the items of a list: numbers, or at least three of one or two words."""
     numbers = len(items) > 1 and all(map(NUMBER.fullmatch, items))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from aggregator.base import AggregatorError, Ask, chosen, none_usable, usable
+from aggregator.base import Aggregator, AggregatorError, Ask, chosen, none_usable, usable
 from aggregator.forms import choices_of, form
 from data.records import Answer, Request, Route
 
@@ -33,7 +33,7 @@ def elect(question: str, answers: Sequence[Answer], weights: Sequence[float]) ->
     return chosen(first[best], answers, [(first[shape].text, weight) for shape, weight in support.items()])
 
 
-class Vote:
+class Vote(Aggregator):
     """Majority: one expert, one vote."""
 
     kind: ClassVar[str] = "vote"
@@ -43,7 +43,7 @@ class Vote:
         return elect(request.question, answers, [1.0] * len(answers))
 
 
-class Weighted:
+class Weighted(Aggregator):
     """Weighted majority: each vote counts as the log-odds that its expert is right against one given wrong choice.
 
     With p the router's probability and m the number of choices, the weight is log(p (m - 1) / (1 - p)), and 0 for experts

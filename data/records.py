@@ -90,6 +90,7 @@ class Request:
         max_latency_s: Most seconds that a chosen expert may be known to take, or None.
         objective: Weights of `price`, `size`, `latency` and `age` against quality, instead of the policy's own.
         batch: Whether its calls yield to those that somebody waits for.
+        primary_first: Whether the primary's words are streamed as they come, or None for the mixture's own way.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Request:
     max_latency_s: float | None = None
     objective: Mapping[str, float] | None = None
     batch: bool = False
+    primary_first: bool | None = None
 
     @property
     def question(self) -> str:

@@ -119,3 +119,18 @@ def best_subset(names: Sequence[str], scores: Mapping[str, float], situation: Si
 
     search(0, [], 0.0)
     return sorted(best[1], key=lambda name: -scores[name])
+
+
+def budget_tokens(hardness: float, easy: int, hard: int) -> int:
+    """Give an answer's limit of tokens by how hard its question is thought to be.
+
+    Args:
+        hardness: Predicted probability that the best expert is wrong.
+        easy: Tokens at 0.
+        hard: Tokens at 1.
+
+    Example:
+        >>> budget_tokens(0.25, 100, 500)
+        200
+    """
+    return max(1, round(easy + (hard - easy) * min(max(hardness, 0.0), 1.0)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,10 +71,10 @@ def _settings(
     from typing import get_type_hints
 
     import yaml
-    from pydantic import TypeAdapter, ValidationError
 
     from data.encoders import NAMES
     from router import KINDS
+    from serving.settings import fitting
 
     if kind not in KINDS:
         raise CounterpointError(f"no router is called {kind!r}; there are {', '.join(KINDS)}")
@@ -95,20 +94,11 @@ def _settings(
         made["encoder"] = "+".join(str(Path(part).resolve()) if part not in NAMES and Path(part).is_dir() else part for part in parts)
     if "seed" in made and not (isinstance(made["seed"], int) and 0 <= made["seed"] < 2**32):
         raise CounterpointError(f"the seed must be a whole number from 0 to {2**32 - 1}, not {made['seed']!r}")
-    if odd := [name for name, value in made.items() if isinstance(value, float) and not math.isfinite(value)]:
-        raise CounterpointError(f"--set {odd[0]}: wanted a number, not {made[odd[0]]}")
     if not texts and "texts" in known:
         made["texts"] = False
     if descriptions is not None:
         made["descriptions"] = _descriptions(descriptions)
-    for name, value in made.items():
-        if name not in known:
-            raise CounterpointError(f"the {kind} router has no setting {name!r}; it has {', '.join(known) or 'none'}")
-        try:
-            made[name] = TypeAdapter(known[name]).validate_python(value)
-        except ValidationError as error:
-            raise CounterpointError(f"--set {name}: {error.errors()[0]['msg']}, not {value!r}") from error
-    return made
+    return fitting(f"the {kind} router", known, made, "--set ")
 
 
 def _descriptions(path: Path) -> dict[str, str]:

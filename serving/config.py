@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from aggregator import KINDS as AGGREGATORS
+from aggregator import Aggregator, make_aggregator, settings_of
 from data.records import CounterpointError
 from experts import ENGINES, ExpertSpec
 from experts.hardware import gpu_count, local_engine
@@ -20,9 +20,12 @@ from router.budget import Limits
 from router.cards import Card
 from router.policy import Cascade, CountingPolicy, EntropyGate, FixedK, Mass, Recruit, SelfSample
 from router.preference import Preference
+from serving.settings import fitting
 
 ASSETS = Path(__file__).parent / "assets"
 """What `package:` paths start from: the demo's adapters, router, scores and mixture."""
+EXPERT_SETTINGS = ("expert", "judge", "proposers", "experts")
+"""Settings of aggregators that name experts."""
 
 
 class ConfigError(CounterpointError):
@@ -182,27 +185,63 @@ class PolicyConfig(_Config):
                 return Recruit(self.k, **shared)
 
 
+class TokensConfig(_Config):
+    """Limits of an expert's answer by how hard the router thinks the question, where the caller gives none."""
+
+    easy: PositiveInt
+    """Tokens where the best expert is sure to be right."""
+    hard: PositiveInt
+    """Tokens where it is sure to be wrong; what lies between is in proportion."""
+
+
 class RouterConfig(_Config):
     """Where the fitted router is, and how its scores become a choice."""
 
     path: str
     policy: PolicyConfig = PolicyConfig()
+    max_tokens: TokensConfig | None = None
+    """Limits of answers by difficulty, where the caller gives none; null is each expert's own."""
 
 
-class AggregatorConfig(_Config):
-    """Which aggregator makes one answer of several."""
+class AggregatorConfig(BaseModel):
+    """Which aggregator makes one answer of several; its own settings stand beside its kind."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     kind: str = "weighted"
-    expert: str | None = None
-    """The expert that writes, for kinds that need one."""
+    primary_first: bool = False
+    """Whether the primary's words are streamed as they come, and corrected where the combined answer differs."""
 
     @model_validator(mode="after")
     def _known(self) -> AggregatorConfig:
-        if self.kind not in AGGREGATORS:
-            raise ValueError(f"no aggregator is called {self.kind!r}; there are {', '.join(AGGREGATORS)}")
-        if self.expert is not None and self.kind != "fuse":
-            raise ValueError(f"the aggregator {self.kind!r} asks no expert; expert belongs to fuse")
+        self.build_settings()
         return self
+
+    def build_settings(self) -> dict[str, Any]:
+        """The kind's own settings.
+
+        Raises:
+            ValueError: The kind is unknown, or a setting is, or is missing, or does not fit.
+        """
+        try:
+            known = settings_of(self.kind)
+            types = {name: entry.annotation for name, entry in known.items()}
+            made = fitting(f"the aggregator {self.kind!r}", types, self.model_extra or {})
+        except CounterpointError as error:
+            raise ValueError(str(error)) from error
+        if missing := [name for name, entry in known.items() if entry.default is entry.empty and name not in made]:
+            raise ValueError(f"the aggregator {self.kind!r} needs {', '.join(missing)}")
+        return made
+
+    def build(self) -> Aggregator:
+        """Make the aggregator."""
+        return make_aggregator(self.kind, **self.build_settings())
+
+    @property
+    def experts(self) -> list[str]:
+        """Experts that its settings name."""
+        named = [self.build_settings().get(name) for name in EXPERT_SETTINGS]
+        return [name for entry in named for name in ([entry] if isinstance(entry, str) else entry or ())]
 
 
 class PoolConfig(_Config):
@@ -292,8 +331,8 @@ class MixtureConfig(_Config):
                 raise ValueError(f"expert {expert.name!r}: base must be an expert with a model of its own, not {expert.base!r}")
         if all(expert.role == "constant" for expert in self.experts):
             raise ValueError("every expert is constant: at least one must answer other questions")
-        if self.aggregator.expert is not None and self.aggregator.expert not in names:
-            raise ValueError(f"aggregator: no expert is called {self.aggregator.expert!r}; there are {', '.join(names)}")
+        if unknown := [name for name in self.aggregator.experts if name not in names]:
+            raise ValueError(f"aggregator: no expert is called {unknown[0]!r}; there are {', '.join(names)}")
         return self
 
 
@@ -403,6 +442,8 @@ def _absolute(config: MixtureConfig, folder: Path) -> MixtureConfig:
     update: dict[str, Any] = {"experts": experts}
     if config.router is not None:
         update["router"] = config.router.model_copy(update={"path": str(resolve_path(config.router.path, folder))})
+    if isinstance(path := (config.aggregator.model_extra or {}).get("path"), str):
+        update["aggregator"] = AggregatorConfig(**config.aggregator.model_dump() | {"path": str(resolve_path(path, folder))})
     return config.model_copy(update=update)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from aggregator import make_aggregator
+from aggregator.base import Nobody
 from data.graders import grade
 from data.records import Answer, Call, Message, Request, Route, Sampling, Trace
 from data.scores import read_scores, rows_of
@@ -199,14 +200,11 @@ async def _sampled(pool: ExpertPool, tasks: Sequence[Task], expert: str, samples
         tick(stage, done, len(tasks) * samples)
         return answer
 
-    async def ask(expert: str, messages: Sequence[Message], **sampling: object) -> Answer:
-        raise AssertionError("a vote asks nobody")
-
     tick(stage, 0, len(tasks) * samples)
     drawn = await asyncio.gather(*(asyncio.gather(*(one(task, s) for s in range(samples))) for task in tasks))
     right, tokens = [], []
     for task, answers in zip(tasks, drawn, strict=True):
-        final = await vote.aggregate(requests_of([task])[0], answers, Route((expert,), (1.0,), expert, {expert: 1.0}), ask)
+        final = await vote.aggregate(requests_of([task])[0], answers, Route((expert,), (1.0,), expert, {expert: 1.0}), Nobody("vote"))
         right.append(grade(task.grader, final.text, task.answer))
         tokens.append(sum(answer.usage.prompt_tokens + answer.usage.completion_tokens for answer in answers))
     return System("best-single-k", np.array(right, dtype=float), np.full(len(tasks), float(samples)), np.array(tokens, dtype=float))
@@ -224,7 +222,7 @@ async def _loads(
 ) -> tuple[int, float]:
     """Count the model loads and the seconds of some questions under a rule of the scheduler."""
     async with ExpertPool(expert_specs(config), replace(config.pool.build(), rule=rule)) as pool:
-        pipeline = Pipeline(pool, None, FixedK(), make_aggregator(config.aggregator.kind))
+        pipeline = Pipeline(pool, None, FixedK(), config.aggregator.build())
         start = time.monotonic()
         running = [asyncio.create_task(pipeline.answer(request, routes[request.id])) for request in requests_of(tasks)]
         for done, answer in enumerate(asyncio.as_completed(running), start=1):

@@ -19,9 +19,10 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from data.records import Answer, CounterpointError, Request, Route
 from experts.slot import start_ray
+from serving.asking import Draft, Written
 from serving.config import ConfigError, MixtureConfig
 from serving.metrics import exposition
-from serving.pipeline import ContextError, Finished, Pipeline, Written
+from serving.pipeline import ContextError, Finished, Pipeline
 from serving.protocol import (
     ChatRequest,
     answer_json,
@@ -140,14 +141,17 @@ class Gateway:
                     yield line({"content": event.text})
                 elif isinstance(event, Answer) and explain:
                     yield line(answer=answer_json(event))
+                elif isinstance(event, Draft) and explain:
+                    yield line(draft=answer_json(event.answer))
                 elif isinstance(event, Finished):
                     answer, trace = event.answer, event.trace
                     if answer.error is not None:
                         _, kind, code = status_of(answer)
                         yield f"data: {json.dumps(error_json(answer.error, kind, code))}\n\n"
                         break
+                    corrected: dict[str, Any] = {"correction": True} if explain and written.strip() else {}
                     for piece in _rest(written, answer.text):
-                        yield line({"content": piece})
+                        yield line({"content": piece}, **corrected)
                     yield line({}, answer.finish_reason, **(explain_json(answer, trace) if explain else {}))
                     if asked.stream_options is not None and asked.stream_options.include_usage:
                         usage = chunk_json(asked, request.id) | {"usage": usage_json(answer.usage)}

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import count
 from pathlib import Path
-from typing import Self
+from typing import Self, TypedDict
 
 import numpy as np
 
 from aggregator import Aggregator, make_aggregator
-from data.records import Answer, Call, CounterpointError, Done, Message, Request, Route, Sampling, Trace, Usage
+from aggregator.base import with_reserve
+from aggregator.forms import same
+from data.records import Answer, CounterpointError, Message, Request, Route, Sampling, Trace
 from experts.base import Overloaded
 from experts.context import fits
 from experts.pool import ExpertPool, PoolSettings
 from router import FixedK, Policy, Router, load_router
-from router.budget import Limits
+from router.budget import Limits, budget_tokens
 from router.cards import Card, Situation
 from router.policy import route_of
 from router.preference import Preference
+from serving.asking import Asking, Event
 from serving.config import MixtureConfig, cards_of, expert_specs
 
 TURNS = 32
@@ -38,19 +42,6 @@ class ContextError(RequestError):
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A piece of the answer itself, as its expert has just written it.
-
-    Attributes:
-        expert: Who writes.
-        text: The new characters.
-    """
-
-    expert: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Finished:
     """The end of a request.
 
@@ -63,8 +54,13 @@ class Finished:
     trace: Trace
 
 
-Progress = Route | Written | Answer | Finished
-"""What happens to a request, in order: its route, pieces of text, each expert's answer, the end."""
+Progress = Route | Event | Finished
+"""What happens to a request, in order: its route, pieces of text, each expert's answer, drafts, the end."""
+
+
+class _Manner(TypedDict):
+    primary_first: bool
+    tokens: tuple[int, int] | None
 
 
 class Pipeline:
@@ -77,6 +73,8 @@ class Pipeline:
         aggregator: Combines, where a request asks for no other.
         name: The mixture's name.
         cards: What policies know of the experts.
+        primary_first: Whether the primary's words are streamed as they come, and corrected where the combined answer differs.
+        tokens: Limits of an expert's answer where the caller gives none: on the easiest questions, and on the hardest.
     """
 
     def __init__(
@@ -87,6 +85,9 @@ class Pipeline:
         aggregator: Aggregator,
         name: str = "counterpoint",
         cards: Mapping[str, Card] | None = None,
+        *,
+        primary_first: bool = False,
+        tokens: tuple[int, int] | None = None,
     ) -> None:
         self.pool = pool
         self.router = router
@@ -94,6 +95,8 @@ class Pipeline:
         self.aggregator = aggregator
         self.name = name
         self.cards = dict(cards or {})
+        self.primary_first = primary_first
+        self.tokens = tokens
         self._numbers = count()
 
     @classmethod
@@ -108,7 +111,13 @@ class Pipeline:
             CounterpointError: The router is absent or knows other experts.
         """
         experts = ExpertPool(expert_specs(config), pool or config.pool.build())
-        return cls(experts, *cls._parts(config), config.name, cards_of(config, date.today()))
+        return cls(experts, *cls._parts(config), config.name, cards_of(config, date.today()), **cls._manner(config))
+
+    @staticmethod
+    def _manner(config: MixtureConfig) -> _Manner:
+        """How answers are given, beside what they are."""
+        tokens = None if config.router is None else config.router.max_tokens
+        return {"primary_first": config.aggregator.primary_first, "tokens": None if tokens is None else (tokens.easy, tokens.hard)}
 
     @staticmethod
     def _parts(config: MixtureConfig) -> tuple[Router | None, Policy, Aggregator]:
@@ -121,8 +130,7 @@ class Pipeline:
                 "profile it and fit the router again, or take it out of the mixture"
             )
         policy = config.router.policy.build() if config.router else FixedK()
-        settings = {} if config.aggregator.expert is None else {"expert": config.aggregator.expert}
-        return router, policy, make_aggregator(config.aggregator.kind, **settings)
+        return router, policy, config.aggregator.build()
 
     async def reload(self, config: MixtureConfig) -> tuple[list[str], list[str]]:
         """Take over another config while running: experts and slots come and go, requests under way are answered.
@@ -143,6 +151,7 @@ class Pipeline:
             if spec.name not in gone:
                 await self.pool.add_expert(spec)
         self.router, self.policy, self.aggregator = parts
+        self.primary_first, self.tokens = self._manner(config).values()  # type: ignore[assignment]
         self.name, self.cards = config.name, cards_of(config, date.today())
         for name in gone:
             await self.pool.remove_expert(name)
@@ -261,81 +270,78 @@ class Pipeline:
         own = request.aggregator in (None, self.aggregator.kind)
         aggregator = self.aggregator if own else make_aggregator(str(request.aggregator))
         yield route
-        events: asyncio.Queue[Written | Answer] = asyncio.Queue()
-        instead: dict[str, str] = {}
-        written: list[str] = []  # experts whose words have gone out
-        alone = len(route.experts) == 1 and not route.reserve  # its words are the answer's
-
-        async def ask(expert: str, messages: Sequence[Message], *, final: bool = False, **sampling: object) -> Answer:
-            how = replace(request.sampling, **sampling)  # type: ignore[arg-type]
-            call = Call(f"{request.id}/{next(self._numbers)}", expert, tuple(messages), how, request.batch)
-            if not final:
-                return await self.pool.answer(call)
-            async with aclosing(self.pool.stream(call)) as pieces:
-                async for event in pieces:
-                    if isinstance(event, Done):
-                        return event.answer
-                    written.append(expert)
-                    events.put_nowait(Written(expert, event.text))
-            raise AssertionError("a stream ends in Done")
-
-        async def ask_expert(expert: str, sample: int) -> Answer:
-            another = _another_sample(request.sampling, sample) if sample else {}
-            answer = await ask(expert, request.messages, final=alone, **another)
-            events.put_nowait(answer)
-            if answer.error_code == "unavailable" and not written and (other := self._next_best(request, route, [*instead.values()])):
-                instead[expert] = other
-                second = await ask(other, request.messages, final=alone, **another)
-                if second.error is not None:
-                    return answer
-                events.put_nowait(second)
-                return second
-            return answer
-
-        async def ask_all(experts: Sequence[str]) -> list[Answer]:
-            samples = [experts[:at].count(expert) for at, expert in enumerate(experts)]
-            return await asyncio.gather(*(ask_expert(*entry) for entry in zip(experts, samples, strict=True)))
-
-        async def combine() -> tuple[Answer, Sequence[Answer], Usage]:
-            writer = getattr(aggregator, "expert", None)
-            if writer is not None:
-                self.pool.expect(writer)
-            try:
-                answers = await ask_all(route.experts)
-            finally:
-                if writer is not None:
-                    self.pool.expect(writer, -1)
-            spent = Usage()
-
-            async def ask_again(expert: str, messages: Sequence[Message], **sampling: object) -> Answer:
-                nonlocal spent
-                answer = await ask(expert, messages, final=True, **sampling)
-                spent += answer.usage
-                return answer
-
-            final = await aggregator.aggregate(request, answers, route, ask_again)
-            if route.reserve and not stands(final, route.agreement):
-                answers = [*answers, *await ask_all(route.reserve)]
-                final = await aggregator.aggregate(request, answers, with_reserve(route), ask_again)
-            return final, answers, spent
-
-        work = asyncio.create_task(combine())
+        asking = Asking(self.pool, request, lambda text: self._part(request, text), self._numbers)
+        began = time.monotonic()
+        work = asyncio.create_task(self._combined(request, route, aggregator, asking))
         try:
-            async for event in _until(work, events):
+            async for event in _until(work, asking.events):
                 yield event
-            answer, answers, usage = await work
+            answer, route, waves = await work
         finally:
             work.cancel()
-        for part in answers:
-            usage += part.usage
-        at = len(route.experts)  # the reserve was asked after the others had answered
-        latency = sum(max((part.latency_s for part in group), default=0.0) for group in (answers[:at], answers[at:]))
-        asked = with_reserve(route) if len(answers) > at else route
-        if answer.error is not None and all(part.error_code == answers[0].error_code for part in answers):
+        answers = [part for wave in waves for part in wave]
+        usage = sum((part.usage for part in answers), asking.usage)
+        latency = sum(max((part.latency_s for part in wave), default=0.0) for wave in waves)
+        if aggregator.asks:
+            answers, latency = asking.answers, time.monotonic() - began
+        if answer.error is not None and answers and all(part.error_code == answers[0].error_code for part in answers):
             waits = [part.retry_after_s for part in answers if part.retry_after_s is not None]
             answer = replace(answer, error_code=answers[0].error_code, retry_after_s=min(waits, default=None))
-        trace = Trace(request.id, asked, tuple(answers), aggregator.kind, answer.support, usage, tuple(instead.items()))
+        trace = Trace(request.id, route, tuple(answers), aggregator.kind, answer.support, usage, tuple(asking.instead.items()))
         yield Finished(replace(answer, usage=usage, latency_s=max(latency, answer.latency_s)), trace)
+
+    async def _combined(
+        self, request: Request, route: Route, aggregator: Aggregator, asking: Asking
+    ) -> tuple[Answer, Route, list[list[Answer]]]:
+        """Ask and aggregate, and ask the reserve as long as the aggregator wants more; give the answers wave by wave."""
+        if aggregator.asks:
+            return await aggregator.aggregate(request, (), route, asking), route, []
+        if aggregator.expert is not None:
+            self.pool.expect(aggregator.expert)
+        try:
+            answers = await self._ask_all(request, route, route.experts, asking)
+        finally:
+            if aggregator.expert is not None:
+                self.pool.expect(aggregator.expert, -1)
+        waves = [answers]
+        final = await aggregator.aggregate(request, answers, route, asking)
+        while route.reserve and (wanted := aggregator.more(request, answers, route, final)) > 0:
+            asking.draft(final)
+            waves.append(await self._ask_all(request, route, route.reserve[:wanted], asking))
+            answers, route = [*answers, *waves[-1]], with_reserve(route, wanted)
+            final = await aggregator.aggregate(request, answers, route, asking)
+        first = next((part for part in answers if part.expert == route.primary), None)
+        if self._streams_primary(request) and first is not None and same(request.question, first.text, final.text):
+            final = replace(final, text=first.text)  # its words have gone out
+        return final, route, waves
+
+    def _streams_primary(self, request: Request) -> bool:
+        return self.primary_first if request.primary_first is None else request.primary_first
+
+    async def _ask_all(self, request: Request, route: Route, experts: Sequence[str], asking: Asking) -> list[Answer]:
+        """Ask experts the question itself; the second and later calls of one expert are further samples."""
+        alone = len(route.experts) == 1 and not route.reserve  # its words are the answer's
+        hardness = 1.0 - max(route.scores.values(), default=0.0)
+
+        async def one(expert: str, sample: int) -> Answer:
+            final = alone or (expert == route.primary and not sample and self._streams_primary(request))
+            how = _another_sample(request.sampling, sample) if sample else {}
+            if request.sampling.max_tokens is None and self.tokens is not None:
+                how |= {"max_tokens": budget_tokens(hardness, *self.tokens)}
+            answer = asking.told(await asking.call(expert, request.messages, final=final, **how))
+            other = self._next_best(request, route, [*asking.instead.values()])
+            if answer.error_code != "unavailable" or asking.written or other is None:
+                return answer
+            asking.instead[expert] = other
+            second = await asking.call(other, request.messages, final=final, **how)
+            return answer if second.error is not None else asking.told(second)
+
+        samples = [experts[:at].count(expert) for at, expert in enumerate(experts)]
+        return await asyncio.gather(*(one(*entry) for entry in zip(experts, samples, strict=True)))
+
+    def _part(self, request: Request, text: str) -> Route:
+        """Route a part of a request under the request's own limits."""
+        return self._decide(replace(request, messages=(Message("user", text),)), ())
 
     def _next_best(self, request: Request, route: Route, taken: Sequence[str]) -> str | None:
         """The best expert that was not asked and may be, to stand in for one that fails."""
@@ -418,31 +424,12 @@ class Pipeline:
                 task.cancel()
 
 
-def stands(answer: Answer, agreement: float) -> bool:
-    """Whether an answer is good enough not to ask the reserve: there is one, and enough weight stands behind it.
-
-    Example:
-        >>> stands(Answer("4", "a", support=(("4", 1.0), ("5", 1.0))), 0.6)
-        False
-    """
-    total = sum(weight for _, weight in answer.support)
-    return answer.error is None and (total <= 0 or answer.support[0][1] >= agreement * total)
-
-
-def with_reserve(route: Route) -> Route:
-    """The route of everybody, once the reserve was asked, too."""
-    experts = (*route.experts, *route.reserve)
-    total = sum(route.scores[name] for name in experts)
-    weights = tuple(route.scores[name] / total if total > 0 else 1 / len(experts) for name in experts)
-    return replace(route, experts=experts, weights=weights, reserve=())
-
-
 def _another_sample(sampling: Sampling, sample: int) -> dict[str, object]:
     """Settings of an expert's second and later answers to one question, so that they can differ from the first."""
     return {"temperature": sampling.temperature or 0.7, "seed": ((sampling.seed or 0) + sample) % 2**63}
 
 
-async def _until(work: asyncio.Task[object], events: asyncio.Queue[Written | Answer]) -> AsyncIterator[Written | Answer]:
+async def _until(work: asyncio.Task[object], events: asyncio.Queue[Event]) -> AsyncIterator[Event]:
     """Yield what comes while a task runs, and what is left when it ends."""
     while not work.done() or not events.empty():
         getter = asyncio.ensure_future(events.get())

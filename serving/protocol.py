@@ -49,6 +49,7 @@ class Options(_Wire):
     budget_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     max_latency_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     objective: dict[Literal["price", "size", "latency", "age"], Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
+    primary_first: bool | None = None
     explain: bool = False
 
 
@@ -109,6 +110,7 @@ class ChatRequest(_Wire):
             options.budget_usd,
             options.max_latency_s,
             None if options.objective is None else {str(term): weight for term, weight in options.objective.items()},
+            primary_first=options.primary_first,
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from aggregator import make_aggregator
+from aggregator.base import Nobody
 from data.recorded import Recorded
 from data.records import Answer, CounterpointError, Message, Request, Route
 from data.scores import experts_of, pivot
@@ -39,9 +40,7 @@ async def aggregate_first(
     """
     combine = make_aggregator(aggregator)
 
-    async def ask(expert: str, messages: Sequence[Message], **sampling: object) -> Answer:
-        raise CounterpointError(f"the aggregator {aggregator!r} asks an LLM, so given answers cannot replay it")
-
+    ask = Nobody(aggregator)
     right, calls, tokens, costs = [], [], [], []
     for request, route, answers in rows:
         cut = Route(route.experts[:k], route.weights[:k], route.primary, route.scores)

@@ -46,9 +46,9 @@ async def test_a_check_finds_what_it_looks_for(kind: type[Aggregator], check: Ca
 
 
 def test_an_unknown_kind_or_setting_is_named() -> None:
-    with pytest.raises(AggregatorError, match="no aggregator is called 'dice'; there are vote, "):
+    with pytest.raises(AggregatorError, match="no aggregator is called 'dice'; there are best, vote, "):
         make_aggregator("dice")
-    with pytest.raises(AggregatorError, match="the aggregator 'vote' does not take loud: "):
+    with pytest.raises(AggregatorError, match="the aggregator 'vote' has no setting 'loud'; it has none"):
         make_aggregator("vote", loud=True)
 
 

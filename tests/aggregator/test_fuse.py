@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from aggregator import Fuse
 from aggregator.checks import Writer, answers_of, question
-from aggregator.fuse import INSTRUCTION, quote
+from aggregator.fuse import INSTRUCTION
+from aggregator.quoting import quote
 from data.records import Answer, Message, Request, Route
 
 ROUTE = Route(("ann", "bob", "cid"), (0.5, 0.3, 0.2), "ann", {"ann": 0.5, "bob": 0.3, "cid": 0.2})
@@ -18,7 +19,7 @@ def test_no_tag_within_an_answer_can_end_its_quotation(text: str) -> None:
     assert "<" not in quoted
     assert ">" not in quoted
     prompt = Fuse().messages(question(), [Answer(text, "ann"), Answer("4", "bob")])[-1].content
-    assert len(re.findall(r"</?answer>", prompt.split(INSTRUCTION)[1])) == 4
+    assert len(re.findall(r"</?answer[^>]*>", prompt.split(INSTRUCTION)[1])) == 4
 
 
 @given(st.text(max_size=1000))
@@ -45,7 +46,9 @@ async def test_the_prompt_holds_the_conversation_the_instruction_and_every_answe
     assert expert == "ann"
     assert messages[:3] == earlier
     assert messages[3].role == "user"
-    assert messages[3].content == f"What is 2 + 2?\n\n{INSTRUCTION}\n<answer>4</answer>\n<answer>five</answer>\n<answer>six</answer>"
+    assert messages[3].content == f"What is 2 + 2?\n\n{INSTRUCTION}\n" + "\n".join(
+        f'<answer number="{at}">{text}</answer>' for at, text in enumerate(("4", "five", "six"), start=1)
+    )
 
 
 async def test_where_the_last_turn_is_not_the_users_the_answers_are_a_turn_of_their_own() -> None:
@@ -54,7 +57,7 @@ async def test_where_the_last_turn_is_not_the_users_the_answers_are_a_turn_of_th
     await Fuse().aggregate(request, answers_of("4", "five"), ROUTE, ask)
     _, messages = ask.calls[0]
     assert messages[:2] == request.messages
-    assert messages[2] == Message("user", f"{INSTRUCTION}\n<answer>4</answer>\n<answer>five</answer>")
+    assert messages[2] == Message("user", f'{INSTRUCTION}\n<answer number="1">4</answer>\n<answer number="2">five</answer>')
 
 
 async def test_the_fused_text_is_the_answer_with_the_writers_usage() -> None:
@@ -66,7 +69,7 @@ async def test_the_fused_text_is_the_answer_with_the_writers_usage() -> None:
 async def test_failed_and_empty_answers_are_not_quoted() -> None:
     ask = Writer()
     answer = await Fuse().aggregate(question(), answers_of(None, "4", "five", ""), ROUTE, ask)
-    assert ask.calls[0][1][-1].content.count("<answer>") == 2
+    assert ask.calls[0][1][-1].content.count("<answer ") == 2
     assert answer.degraded
 
 

@@ -13,8 +13,9 @@ from data.records import Answer, Message, Request, Route, Sampling
 from experts import ExpertSpec
 from experts.pool import ExpertPool
 from router import FixedK, KNNRouter, RouterError
+from serving.asking import Written
 from serving.config import load_config
-from serving.pipeline import Finished, Pipeline, RequestError, Written, one_question
+from serving.pipeline import Finished, Pipeline, RequestError, one_question
 
 QUESTIONS = [
     "What is two plus two?",
