@@ -11,11 +11,12 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 import pandas as pd
 
+from data.artefact import Parts
 from data.encoders import DEFAULT
 from data.encoders.base import one_thread
 from data.encoders.features import Features, Tick
 from data.scores import check_scores, experts_of, pivot
-from router.artefact import Parts, RouterError, write_artefact
+from router.artefact import RouterError, write_artefact
 from router.calibration import Calibration
 from router.crossfit import out_of_fold
 

@@ -9,9 +9,9 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from data.artefact import Parts
 from data.encoders.features import Tick
 from data.scores import check_scores, experts_of, pivot
-from router.artefact import Parts
 from router.base import BaseRouter
 
 

@@ -9,10 +9,11 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from data.artefact import Parts, inner, nested
 from data.encoders import get_encoder
 from data.encoders.features import Tick
 from data.scores import check_scores, pivot
-from router.artefact import Parts, RouterError, inner, nested
+from router.artefact import RouterError
 from router.base import BaseRouter, Router
 from router.gradient import Weights, minimise, sigmoid
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data.artefact import inner
 from data.encoders import DEFAULT
 from data.encoders.features import Features
-from router.artefact import RouterError, inner
+from router.artefact import RouterError
 from router.base import EmbeddingRouter, centred
 from router.calibration import Calibration
 from router.crossfit import MOST, out_of_fold

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from safetensors import SafetensorError
 
+from data.artefact import inner, nested
 from data.records import CounterpointError
 from router import KNNRouter, RouterError, load_router
-from router.artefact import inner, nested, read_artefact, write_artefact
+from router.artefact import read_artefact, write_artefact
 
 HEAD = {"kind": "linear", "experts": ["\u6570\u5b66", "b\U0001f600"], "settings": {"penalty": None}, "state": {"number": 0.1 + 0.2}}
 ARRAYS = {"coef": np.arange(6.0).reshape(2, 3), "mean": np.array([0.5, 0.25], dtype=np.float32)}
