@@ -4,12 +4,14 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from aggregator.bandit import Bandit
 from aggregator.base import Aggregator, AggregatorError, Ask
 from aggregator.fuse import Fuse
+from aggregator.medoid import Medoid
 from aggregator.single import Best
 from aggregator.vote import Vote, Weighted
 
-KINDS: dict[str, Callable[..., Aggregator]] = {kind.kind: kind for kind in (Best, Vote, Weighted, Fuse)}
+KINDS: dict[str, Callable[..., Aggregator]] = {kind.kind: kind for kind in (Best, Vote, Weighted, Medoid, Bandit, Fuse)}
 """Every kind of aggregator, by the name that configs use."""
 
 

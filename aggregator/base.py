@@ -130,8 +130,13 @@ def with_reserve(route: Route, asked: int | None = None) -> Route:
 
 
 def usable(answers: Sequence[Answer]) -> list[Answer]:
-    """The answers without an error and with some text."""
-    return [answer for answer in answers if answer.error is None and answer.text.strip()]
+    """The answers without an error and with some text that comes to something."""
+    return [answer for answer in answers if is_usable(answer)]
+
+
+def is_usable(answer: Answer) -> bool:
+    """Whether an answer says something."""
+    return answer.error is None and bool(answer.text.strip()) and answer.parsed != ""
 
 
 def degraded(answers: Sequence[Answer]) -> bool:

@@ -6,6 +6,7 @@ import json
 import re
 
 from data.graders import NUMBER, prediction, read_choice, read_exact, read_json, read_list, read_number
+from data.records import Answer
 
 _OPTIONS = re.compile(r"(?:^|\s)\(?([A-J])[).:]\s")
 _NUMERIC = re.compile(
@@ -57,6 +58,16 @@ def form(question: str, text: str) -> str:
     brief = len(short.split()) <= _SHORT_WORDS and len(text.split()) <= _BRIEF_WORDS  # an essay is not its heading
     whole = short if brief else " ".join(text.split()).strip(" *`\"'.!")
     return whole if whole.isupper() else whole.lower()
+
+
+def shape(question: str, answer: Answer) -> str:
+    """The form of an answer, by what it comes to where that is known.
+
+    Example:
+        >>> shape("Which? A) x B) y", Answer("Let me think ...", "ann", parsed="B"))
+        'B'
+    """
+    return form(question, answer.text if answer.parsed is None else answer.parsed)
 
 
 def same(question: str, one: str, other: str) -> bool:

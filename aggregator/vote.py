@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from aggregator.base import Aggregator, AggregatorError, Ask, chosen, none_usable, usable
-from aggregator.forms import choices_of, form
+from aggregator.base import Aggregator, AggregatorError, Ask, chosen, is_usable, none_usable, usable
+from aggregator.forms import choices_of, shape
 from data.records import Answer, Request, Route
 
 
@@ -25,12 +25,12 @@ def elect(question: str, answers: Sequence[Answer], weights: Sequence[float]) ->
     support: dict[str, float] = {}
     first: dict[str, Answer] = {}
     for answer, weight in zip(answers, weights, strict=True):
-        if answer.error is None and answer.text.strip():
-            shape = form(question, answer.text)
-            support[shape] = support.get(shape, 0.0) + weight
-            first.setdefault(shape, answer)
-    best = max(support, key=lambda shape: support[shape])  # max keeps the first of equals
-    return chosen(first[best], answers, [(first[shape].text, weight) for shape, weight in support.items()])
+        if is_usable(answer):
+            key = shape(question, answer)
+            support[key] = support.get(key, 0.0) + weight
+            first.setdefault(key, answer)
+    best = max(support, key=lambda key: support[key])  # max keeps the first of equals
+    return chosen(first[best], answers, [(first[key].text, weight) for key, weight in support.items()])
 
 
 class Vote(Aggregator):

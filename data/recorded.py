@@ -11,8 +11,8 @@ class Recorded:
     """What experts once said, byte for byte.
 
     Args:
-        table: A checked score table with a column `prediction` or `response`.
-        prefer: Which of the two is taken where the table has both.
+        table: A checked score table with a column `prediction` or `response`; where it has both, the response is the answer's
+            text, and the prediction what it comes to.
 
     Raises:
         CounterpointError: It has neither.
@@ -23,8 +23,8 @@ class Recorded:
         'It is 4.'
     """
 
-    def __init__(self, table: pd.DataFrame, prefer: str = "prediction") -> None:
-        columns = sorted({"prediction", "response"} & set(table.columns), key=lambda name: name != prefer)
+    def __init__(self, table: pd.DataFrame) -> None:
+        columns = [name for name in ("response", "prediction") if name in table.columns]
         if not columns:
             raise CounterpointError("the score table holds no answers: it has neither a column prediction nor response")
         self._cells: dict[tuple[str, str], tuple[Answer, float]] = {}
@@ -32,9 +32,9 @@ class Recorded:
         table = table.assign(**{name: 0 for name in ("prompt_tokens", "completion_tokens", "cost") if name not in table.columns})
         numbers = table[["prompt_tokens", "completion_tokens", "cost"]].fillna(0)
         for row, prompt, completion, cost in zip(table.to_dict("records"), *(numbers[name] for name in numbers), strict=True):
-            text = row[columns[0]] if isinstance(row[columns[0]], str) else ""  # what was not parsed is no answer
+            text, parsed = (row[name] if isinstance(row[name], str) else "" for name in (columns[0], columns[-1]))
             usage = Usage(int(prompt), int(completion), float(cost), calls=1)
-            self._cells[str(row["query_id"]), str(row["expert"])] = Answer(text, str(row["expert"]), usage), float(row["score"])
+            self._cells[str(row["query_id"]), str(row["expert"])] = Answer(text, str(row["expert"]), usage, parsed=parsed if len(columns) > 1 else None), float(row["score"])
 
     def id_of(self, query: str) -> str | None:
         """The id of a question, by its text; None where it was never asked."""

