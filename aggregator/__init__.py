@@ -7,11 +7,13 @@ from typing import Any
 from aggregator.bandit import Bandit
 from aggregator.base import Aggregator, AggregatorError, Ask
 from aggregator.fuse import Fuse
+from aggregator.learned import Learned, Ranked
 from aggregator.medoid import Medoid
+from aggregator.pooling import Pooled
 from aggregator.single import Best
 from aggregator.vote import Vote, Weighted
 
-KINDS: dict[str, Callable[..., Aggregator]] = {kind.kind: kind for kind in (Best, Vote, Weighted, Medoid, Bandit, Fuse)}
+KINDS: dict[str, Callable[..., Aggregator]] = {kind.kind: kind for kind in (Best, Vote, Weighted, Medoid, Learned, Ranked, Bandit, Pooled, Fuse)}
 """Every kind of aggregator, by the name that configs use."""
 
 

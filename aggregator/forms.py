@@ -9,6 +9,7 @@ from data.graders import NUMBER, prediction, read_choice, read_exact, read_json,
 from data.records import Answer
 
 _OPTIONS = re.compile(r"(?:^|\s)\(?([A-J])[).:]\s")
+_LINES = re.compile(r"^[ \t]*\(?([A-J])[).:][ \t]+", re.MULTILINE)
 _NUMERIC = re.compile(
     r"\bhow (?:many|much|often|old|long|far|tall)\b|\b(?:which|what) year\b|\d\s*[-+*/\u00d7\u00f7^]\s*\d|"
     r"\b(?:numbers?|sum|difference|product|plus|minus|times|divided|total|average|area|count|next|term|sequence|"
@@ -20,6 +21,25 @@ _SHORT_WORDS = 6
 _BRIEF_WORDS = 25
 
 
+def options_of(question: str) -> list[str]:
+    """Read the texts of the lettered options that a question offers, from A on; none where it offers fewer than two.
+
+    Example:
+        >>> options_of("Which is true? A) one B) two C) three"), options_of("What is 2 + 2?")
+        (['one', 'two', 'three'], [])
+    """
+    for pattern in (_LINES, _OPTIONS):  # "Franklin D. Roosevelt" within a line is no option where lines are
+        found = list(pattern.finditer(question))
+        letters = "".join(one[1] for one in found)
+        found = found[max(letters.rfind("A"), 0) :]  # "Vitamin A: which is true? A) one B) two"
+        letters = "".join(one[1] for one in found)
+        if len(found) > 1 and "ABCDEFGHIJ".startswith(letters):
+            ends = [*(one.start() for one in found[1:]), len(question)]
+            texts = [question[one.end() : end].strip() for one, end in zip(found, ends, strict=True)]
+            return [*texts[:-1], texts[-1].partition("\n\n")[0].strip()]
+    return []
+
+
 def choices_of(question: str) -> int:
     """Count the lettered options that a question offers; 0 where it offers none.
 
@@ -27,9 +47,7 @@ def choices_of(question: str) -> int:
         >>> choices_of("Which is true? A) one B) two C) three"), choices_of("What is 2 + 2?")
         (3, 0)
     """
-    letters = "".join(_OPTIONS.findall(question))
-    letters = letters[max(letters.rfind("A"), 0) :]  # "Vitamin A: which is true? A) one B) two"
-    return len(letters) if len(letters) >= 2 and "ABCDEFGHIJ".startswith(letters) else 0
+    return len(options_of(question))
 
 
 def form(question: str, text: str) -> str:

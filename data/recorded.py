@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from data.records import Answer, CounterpointError, Usage
+from data.scores import read_logprobs
 
 
 class Recorded:
@@ -12,7 +13,7 @@ class Recorded:
 
     Args:
         table: A checked score table with a column `prediction` or `response`; where it has both, the response is the answer's
-            text, and the prediction what it comes to.
+            text, and the prediction what it comes to. A column `logprobs` holds the log-probabilities of choices as JSON objects.
 
     Raises:
         CounterpointError: It has neither.
@@ -34,7 +35,9 @@ class Recorded:
         for row, prompt, completion, cost in zip(table.to_dict("records"), *(numbers[name] for name in numbers), strict=True):
             text, parsed = (row[name] if isinstance(row[name], str) else "" for name in (columns[0], columns[-1]))
             usage = Usage(int(prompt), int(completion), float(cost), calls=1)
-            self._cells[str(row["query_id"]), str(row["expert"])] = Answer(text, str(row["expert"]), usage, parsed=parsed if len(columns) > 1 else None), float(row["score"])
+            told = read_logprobs(row.get("logprobs"))
+            answer = Answer(text, str(row["expert"]), usage, parsed=parsed if len(columns) > 1 else None, logprobs=told)
+            self._cells[str(row["query_id"]), str(row["expert"])] = answer, float(row["score"])
 
     def id_of(self, query: str) -> str | None:
         """The id of a question, by its text; None where it was never asked."""

@@ -36,6 +36,7 @@ class Sampling:
         top_p: Probability mass that sampling keeps, in (0, 1].
         stop: Strings that end the answer; they are not part of it.
         seed: Seed of the draw, or None for the engine's own.
+        choices: Words whose log-probability as the answer's first token is wanted, such as option letters.
     """
 
     max_tokens: int | None = None
@@ -43,6 +44,7 @@ class Sampling:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ class Answer:
         error_code: What kind of error it was: `overloaded` (refused on arrival), `late` (not started in time), `unavailable`
             (the expert's engine fails), or None for any other.
         retry_after_s: Where it was refused, the seconds after which it would be accepted.
+        logprobs: Where the sampling named choices: the natural log-probability of each as the first token; one that the engine
+            does not tell stands at the least that it told.
     """
 
     text: str
@@ -182,6 +186,7 @@ class Answer:
     parsed: str | None = None
     error_code: str | None = None
     retry_after_s: float | None = None
+    logprobs: tuple[tuple[str, float], ...] = ()
 
     @classmethod
     def failed(cls, expert: str, error: str, latency_s: float = 0.0, code: str | None = None, retry_after_s: float | None = None) -> Answer:

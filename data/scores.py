@@ -17,7 +17,7 @@ import pandas as pd
 from data.records import CounterpointError
 
 REQUIRED = ("query_id", "query", "expert", "score")
-TEXTS = ("query_id", "query", "expert", "split", "category", "keywords", "answer", "prediction", "response")
+TEXTS = ("query_id", "query", "expert", "split", "category", "keywords", "answer", "prediction", "response", "prompt", "logprobs")
 AMOUNTS = ("prompt_tokens", "completion_tokens", "cost")
 FORMATS = (".parquet", ".jsonl", ".csv")
 
@@ -121,7 +121,8 @@ def check_scores(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame
         A copy: texts are text, amounts are numbers, and what is missing is NaN.
 
     Raises:
-        ScoreTableError: A column is missing, a cell is empty, a score is no number from 0 to 1, or a row stands twice.
+        ScoreTableError: A column is missing, a cell is empty, a score is no number from 0 to 1, the log-probabilities are no JSON
+            object of numbers, or a row stands twice.
 
     Example:
         >>> row = {"query_id": "1", "query": "2 + 2?", "expert": "a", "score": 1}
@@ -141,6 +142,11 @@ def check_scores(table: pd.DataFrame, source: str = "the table") -> pd.DataFrame
     for name in ("query_id", "query", "expert"):
         if empty := [row for row, text in enumerate(table[name], start=1) if not isinstance(text, str) or not text.strip()]:
             raise ScoreTableError(f"{source}, row {empty[0]}, column {name}: empty")
+    for row, cell in enumerate(table["logprobs"] if "logprobs" in columns else (), start=1):
+        try:
+            read_logprobs(cell)
+        except ScoreTableError as error:
+            raise ScoreTableError(f"{source}, row {row}, column logprobs: {error}") from None
     twice = table.duplicated(["query_id", "expert"])
     if twice.any():
         row = int(twice.to_numpy().argmax())
@@ -169,6 +175,28 @@ def _typed(table: pd.DataFrame, source: str) -> pd.DataFrame:
         whole = name.endswith("tokens") and all(number.is_integer() for number in numbers)
         table[name] = pd.Series(numbers, index=table.index, dtype="int64" if whole else "float64")
     return table
+
+
+def read_logprobs(cell: object) -> tuple[tuple[str, float], ...]:
+    """Read a cell of the column `logprobs`: each choice with its log-probability; empty where the cell is.
+
+    Raises:
+        ScoreTableError: It is no JSON object of numbers up to 0.
+
+    Example:
+        >>> read_logprobs('{"A": -0.1, "B": -2.4}')
+        (('A', -0.1), ('B', -2.4))
+    """
+    if _absent(cell) or cell == "":
+        return ()
+    try:
+        told = json.loads(str(cell))
+        read = tuple((name, float(value)) for name, value in told.items())
+    except (ValueError, TypeError, AttributeError):
+        read = (("", math.nan),)
+    if not all(-math.inf < value <= 0 for _, value in read):
+        raise ScoreTableError(f"wanted a JSON object of log-probabilities, not {str(cell)[:60]!r}")
+    return read
 
 
 def _absent(cell: object) -> bool:

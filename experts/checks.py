@@ -95,11 +95,25 @@ async def check_stops_twice(engine: Engine) -> None:
     assert engine.memory_bytes == 0, "a stopped engine holds memory"
 
 
+async def check_choices_are_told(engine: Engine, calls: Sequence[Call]) -> None:
+    """Where choices are named, each has a log-probability, in their order, or none has; where none is named, none is told."""
+    choices = ("A", "B", "C")
+    naming = [replace(call, sampling=replace(call.sampling, choices=choices, max_tokens=1)) for call in calls[:1]]
+    told = (await collect(engine, naming))[0][naming[0].id]
+    assert told.error is None, f"the call failed: {told.error}"
+    if told.logprobs:
+        assert tuple(choice for choice, _ in told.logprobs) == choices, f"wanted {choices}, told {told.logprobs}"
+        assert all(-1000 < value <= 0 for _, value in told.logprobs), f"no log-probabilities: {told.logprobs}"
+    plain = (await collect(engine, calls[:1]))[0][calls[0].id]
+    assert plain.logprobs == (), f"nothing was to be told, and {plain.logprobs} was"
+
+
 CHECKS = [
     check_every_call_ends_once,
     check_deltas_make_the_answer,
     check_greedy_repeats,
     check_limit_is_kept,
     check_abandoned_calls_leave_the_engine_well,
+    check_choices_are_told,
 ]
 """Checks of a started engine and some calls that it can answer."""

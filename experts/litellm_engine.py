@@ -9,7 +9,8 @@ from typing import Any
 from data.records import Call, Usage
 from experts.base import EngineError, ExpertSpec
 from experts.chat import prepare
-from experts.remote import RemoteEngine, RemoteError, api_key
+from experts.choices import TOLD, first_token, logprobs_of
+from experts.remote import End, RemoteEngine, RemoteError, api_key
 
 
 class LiteLLMEngine(RemoteEngine):
@@ -39,17 +40,20 @@ class LiteLLMEngine(RemoteEngine):
         await super().start()
         self._litellm = litellm
 
-    async def _ask(self, spec: ExpertSpec, call: Call) -> AsyncIterator[str | tuple[str, Usage]]:
+    async def _ask(self, spec: ExpertSpec, call: Call) -> AsyncIterator[str | End]:
         sampling = call.sampling
         settings: dict[str, Any] = {
             "stop": list(sampling.stop) or None,
             "seed": sampling.seed,
             "api_base": spec.api_base,
             "api_key": api_key(spec),
+            "logprobs": True if sampling.choices else None,
+            "top_logprobs": TOLD if sampling.choices else None,
         }
         reason: str | None = None
         usage: Any = None
         pieces = 0
+        told: list[tuple[str, float]] = []
         try:
             stream = await self._litellm.acompletion(
                 model=spec.model,
@@ -68,6 +72,7 @@ class LiteLLMEngine(RemoteEngine):
                 usage = getattr(chunk, "usage", None) or usage
                 for choice in chunk.choices[:1]:
                     reason = choice.finish_reason or reason
+                    told = told or first_token(getattr(choice, "logprobs", None))
                     if piece := choice.delta.content:
                         pieces += 1
                         yield piece
@@ -79,7 +84,8 @@ class LiteLLMEngine(RemoteEngine):
             raise RemoteError.of_status(spec.model, int(status), failure, headers.get("retry-after")) from failure
         prompt = int(usage.prompt_tokens) if usage else 0
         completion = int(usage.completion_tokens) if usage else pieces
-        yield reason or "stop", Usage(prompt, completion, spec.cost_usd(prompt, completion), calls=1)
+        priced = Usage(prompt, completion, spec.cost_usd(prompt, completion), calls=1)
+        yield reason or "stop", priced, logprobs_of(sampling.choices, told)
 
     async def stop(self) -> None:
         """Forget the module."""

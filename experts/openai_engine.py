@@ -11,7 +11,8 @@ import httpx
 from data.records import Call, Usage
 from experts.base import EngineError, ExpertSpec
 from experts.chat import prepare
-from experts.remote import RemoteEngine, RemoteError, api_key
+from experts.choices import TOLD, first_token, logprobs_of
+from experts.remote import End, RemoteEngine, RemoteError, api_key
 
 
 class OpenAIEngine(RemoteEngine):
@@ -32,7 +33,7 @@ class OpenAIEngine(RemoteEngine):
         await super().start()
         self._client = httpx.AsyncClient()
 
-    async def _ask(self, spec: ExpertSpec, call: Call) -> AsyncIterator[str | tuple[str, Usage]]:
+    async def _ask(self, spec: ExpertSpec, call: Call) -> AsyncIterator[str | End]:
         try:
             async for piece in self._stream(spec, call):
                 yield piece
@@ -47,7 +48,7 @@ class OpenAIEngine(RemoteEngine):
             reason = f"{type(failure).__name__}: {failure}"
             raise RemoteError(f"{spec.api_base} sent what is no chat completion: {reason}", retry=False) from failure
 
-    async def _stream(self, spec: ExpertSpec, call: Call) -> AsyncIterator[str | tuple[str, Usage]]:
+    async def _stream(self, spec: ExpertSpec, call: Call) -> AsyncIterator[str | End]:
         assert self._client is not None
         sampling, key = call.sampling, api_key(spec)
         body: dict[str, Any] = {
@@ -61,11 +62,13 @@ class OpenAIEngine(RemoteEngine):
         }
         body |= {"stop": list(sampling.stop)} if sampling.stop else {}
         body |= {"seed": sampling.seed} if sampling.seed is not None else {}
+        body |= {"logprobs": True, "top_logprobs": TOLD} if sampling.choices else {}
         headers = {"authorization": f"Bearer {key}"} if key else {}
         url = f"{str(spec.api_base).rstrip('/')}/chat/completions"
         reason: str | None = None
         usage: dict[str, int] = {}
         pieces = 0
+        told: list[tuple[str, float]] = []
         async with self._client.stream("POST", url, json=body, headers=headers, timeout=spec.timeout_s) as response:
             if response.is_error:
                 await response.aread()
@@ -80,13 +83,14 @@ class OpenAIEngine(RemoteEngine):
                 usage = chunk.get("usage") or usage
                 for choice in chunk["choices"][:1]:
                     reason = choice.get("finish_reason") or reason
+                    told = told or first_token(choice.get("logprobs"))
                     if piece := (choice.get("delta") or {}).get("content"):
                         pieces += 1
                         yield piece
         if reason is None:
             raise httpx.RemoteProtocolError("the stream ended before the answer did")
         prompt, completion = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", pieces))
-        yield reason, Usage(prompt, completion, spec.cost_usd(prompt, completion), calls=1)
+        yield reason, Usage(prompt, completion, spec.cost_usd(prompt, completion), calls=1), logprobs_of(sampling.choices, told)
 
     async def stop(self) -> None:
         """Close the connections."""

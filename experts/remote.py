@@ -8,6 +8,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from data.records import Answer, Call, Delta, Done, Usage
 from experts.base import EngineError, Event, ExpertSpec
@@ -16,6 +17,8 @@ RETRIES = 3
 """Tries after the first, for answers that say to try again (429, 5xx) and for lost connections."""
 
 Put = Callable[[Event], None]
+End = tuple[str, Usage, tuple[tuple[str, float], ...]]
+"""How an answer ended: its reason, its usage, and the log-probabilities of the choices."""
 
 
 async def together(calls: Sequence[Call], answer: Callable[[Call, Put], Awaitable[None]]) -> AsyncIterator[Event]:
@@ -48,10 +51,12 @@ class RemoteError(Exception):
     Attributes:
         retry: Whether another try may help.
         retry_after: The server's word on when, as it sent it.
+        refused: Whether it refuses what the request says, so that another request may be answered.
     """
 
-    def __init__(self, message: str, *, retry: bool, retry_after: str | None = None) -> None:
+    def __init__(self, message: str, *, retry: bool, retry_after: str | None = None, refused: bool = False) -> None:
         super().__init__(message)
+        self.refused = refused
         self.retry = retry
         self.retry_after = retry_after
 
@@ -59,7 +64,7 @@ class RemoteError(Exception):
     def of_status(cls, server: str | None, status: int, words: object, retry_after: str | None) -> RemoteError:
         """The error of an HTTP status, with the server's words on one line of at most 200 characters."""
         text = f"{server} answered {status}: {' '.join(str(words).split())[:200]}"
-        return cls(text, retry=status == 429 or status >= 500, retry_after=retry_after)
+        return cls(text, retry=status == 429 or status >= 500, retry_after=retry_after, refused=status in (400, 422))
 
 
 def api_key(spec: ExpertSpec) -> str | None:
@@ -107,6 +112,7 @@ class RemoteEngine(ABC):
         self.specs = {spec.name: spec for spec in specs}
         self._limit = asyncio.Semaphore(concurrency)
         self._open = False
+        self._silent: set[str] = set()
 
     async def start(self) -> None:
         """Check the keys and open the connections."""
@@ -115,8 +121,25 @@ class RemoteEngine(ABC):
         self._open = True
 
     @abstractmethod
-    def _ask(self, spec: ExpertSpec, call: Call) -> AsyncIterator[str | tuple[str, Usage]]:
-        """Yield the answer piece by piece, last the reason of its end and its usage; raise `RemoteError` where it fails."""
+    def _ask(self, spec: ExpertSpec, call: Call) -> AsyncIterator[str | End]:
+        """Yield the answer piece by piece, last how it ended; raise `RemoteError` where it fails."""
+
+    async def _asked(self, spec: ExpertSpec, call: Call) -> AsyncIterator[str | End]:
+        """Ask; a server that refuses to tell log-probabilities is asked without them, and remembered where that helps."""
+        plain = replace(call, sampling=replace(call.sampling, choices=()))
+        if not call.sampling.choices or spec.name in self._silent:
+            async for piece in self._ask(spec, plain):
+                yield piece
+            return
+        try:
+            async for piece in self._ask(spec, call):
+                yield piece
+        except RemoteError as failure:
+            if not failure.refused:
+                raise
+            async for piece in self._ask(spec, plain):
+                yield piece
+            self._silent.add(spec.name)
 
     async def generate(self, calls: Sequence[Call]) -> AsyncIterator[Event]:
         """Ask for all answers at once."""
@@ -133,13 +156,14 @@ class RemoteEngine(ABC):
                 said = ""
                 try:
                     async with asyncio.timeout(spec.timeout_s):
-                        async for piece in self._ask(spec, call):
+                        async for piece in self._asked(spec, call):
                             if isinstance(piece, str):
                                 said += piece
                                 put(Delta(call.id, piece))
                             else:
-                                reason, usage = piece
-                                answer = Answer(said.strip(), call.expert, usage, reason, time.monotonic() - start)
+                                reason, usage, told = piece
+                                seconds = time.monotonic() - start
+                                answer = Answer(said.strip(), call.expert, usage, reason, seconds, logprobs=told)
                                 put(Done(call.id, answer))
                     return
                 except TimeoutError:

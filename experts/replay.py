@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from data.recorded import Recorded
 from data.records import Answer, Call, Delta, Done
 from data.scores import experts_of, read_scores
 from experts.base import EngineError, Event, ExpertSpec
+from experts.choices import logprobs_of
 
 
 class ReplayEngine:
     """Give back recorded answers.
 
     Args:
-        specs: The experts; `model` is the path of the score table, which needs a column `response` or `prediction`, and
-            `options["as"]` the expert's name in it, where that differs.
+        specs: The experts; `model` is the path of the score table, which needs a column `response` or `prediction` and may have
+            one of `logprobs`, and `options["as"]` the expert's name in it, where that differs.
     """
 
     def __init__(self, specs: Sequence[ExpertSpec]) -> None:
@@ -45,11 +47,14 @@ class ReplayEngine:
         for call in calls:
             query = next((m.content for m in reversed(call.messages) if m.role == "user"), "")
             id = self._recorded[call.expert].id_of(query)
+            if id is None and call.sampling.choices:  # the instruction below a question is no part of what was recorded
+                id = self._recorded[call.expert].id_of(query.rpartition("\n\n")[0])
             if id is None:
                 shown = query if len(query) <= 60 else query[:57] + "..."
                 yield Done(call.id, Answer.failed(call.expert, f"no recorded answer to {shown!r}"))
                 continue
             answer = self._recorded[call.expert].answer(id, call.expert)
+            answer = replace(answer, logprobs=logprobs_of(call.sampling.choices, answer.logprobs))
             yield Delta(call.id, answer.text)
             yield Done(call.id, answer)
 

@@ -7,9 +7,11 @@ import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 from data.records import Answer, Call, Delta, Done, Usage
 from experts.base import EngineDied, EngineError, Event, ExpertSpec
+from experts.choices import logprobs_of
 from experts.remote import Put, together
 
 
@@ -18,7 +20,8 @@ class ScriptedEngine:
 
     The rules stand in `options["script"]`, a list of objects: `match` (a regular expression), and `say` (the answer) or
     `fail` (the error), or `die` (the engine ends; in a slot, with all its calls); optional `delay_s` (seconds before the first
-    word) and `pause_s` (seconds after each word). Without a rule that fits, it echoes.
+    word), `pause_s` (seconds after each word) and `logprobs` (log-probabilities of choices, such as `{A: -0.1, B: -2.4}`).
+    Without a rule that fits, it echoes.
 
     Example:
         >>> spec = ExpertSpec("a", "-", "scripted", options={"script": [{"match": "capital", "say": "Paris"}]})
@@ -41,6 +44,9 @@ class ScriptedEngine:
             for rule in spec.options.get("script", []):
                 if not isinstance(rule, dict) or "match" not in rule or not ({"say", "fail", "die"} & set(rule)):
                     raise EngineError(f"a rule of {spec.name!r} needs match, and say, fail or die; it is {rule!r}")
+                told = rule.get("logprobs", {})
+                if not isinstance(told, dict) or not all(isinstance(value, int | float) for value in told.values()):
+                    raise EngineError(f"the logprobs of a rule of {spec.name!r} give each choice a number; they are {told!r}")
 
     @property
     def memory_bytes(self) -> int:
@@ -55,7 +61,7 @@ class ScriptedEngine:
     async def _answer(self, call: Call, put: Put) -> None:
         spec, start = self.specs[call.expert], time.monotonic()
         text = call.messages[-1].content if call.messages else ""
-        rule = next((rule for rule in spec.options.get("script", []) if re.search(rule["match"], text)), {"say": text})
+        rule: dict[str, Any] = next((rule for rule in spec.options.get("script", []) if re.search(rule["match"], text)), {"say": text})
         ended = self._ended if self._in_slot else asyncio.Event()
         await _pause(float(rule.get("delay_s", 0)), ended, call.expert)
         if "die" in rule:
@@ -71,7 +77,9 @@ class ScriptedEngine:
             await _pause(float(rule.get("pause_s", 0)), ended, call.expert)
         usage = Usage(len(text.split()), len(kept), spec.cost_usd(len(text.split()), len(kept)), calls=1)
         reason = "stop" if len(kept) == len(words) else "length"
-        put(Done(call.id, Answer("".join(kept).strip(), call.expert, usage, reason, time.monotonic() - start)))
+        known: dict[str, float] = rule.get("logprobs", {})
+        told = logprobs_of(call.sampling.choices, known.items())
+        put(Done(call.id, Answer("".join(kept).strip(), call.expert, usage, reason, time.monotonic() - start, logprobs=told)))
 
     async def generate(self, calls: Sequence[Call]) -> AsyncIterator[Event]:
         """Answer all calls at once."""

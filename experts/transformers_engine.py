@@ -13,6 +13,7 @@ from typing import Any
 from data.records import Answer, Call, Delta, Done, Usage
 from experts.base import EngineError, Event, ExpertSpec
 from experts.chat import prompt_ids, stops
+from experts.choices import logprobs_of, tokens_of
 from experts.models import resolve
 
 
@@ -112,19 +113,20 @@ class TransformersEngine:
         if not ready:
             return
         try:
-            texts, counts, cut = self._run(spec, sampling, rows, ready, put, abandoned)
+            texts, counts, cut, told = self._run(spec, sampling, rows, ready, put, abandoned)
         except Exception as error:  # out of memory and the like: the calls of this batch end, the engine goes on
             for call in ready:
                 put(Done(call.id, Answer.failed(call.expert, f"{type(error).__name__}: {error}", time.monotonic() - start)))
             return
-        for call, row, text, count, over in zip(ready, rows, texts, counts, cut, strict=True):
+        for call, row, text, count, over, known in zip(ready, rows, texts, counts, cut, told, strict=True):
             usage = Usage(len(row), count, spec.cost_usd(len(row), count), calls=1)
             reason = "stop" if over else "length"
-            put(Done(call.id, Answer(text.strip(), call.expert, usage, reason, time.monotonic() - start)))
+            seconds, logprobs = time.monotonic() - start, logprobs_of(sampling.choices, known)
+            put(Done(call.id, Answer(text.strip(), call.expert, usage, reason, seconds, logprobs=logprobs)))
 
     def _run(
         self, spec: ExpertSpec, sampling: Any, rows: list[list[int]], calls: list[Call], put: Any, abandoned: threading.Event
-    ) -> tuple[list[str], list[int], list[bool]]:
+    ) -> tuple[list[str], list[int], list[bool], list[list[tuple[str, float]]]]:
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList
 
@@ -161,21 +163,29 @@ class TransformersEngine:
                     self._model.disable_adapters()
             if sampling.seed is not None:
                 torch.manual_seed(sampling.seed)
-            out = self._model.generate(
+            made = self._model.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 max_new_tokens=spec.limit(sampling),
                 pad_token_id=tokenizer.pad_token_id,
                 stopping_criteria=StoppingCriteriaList([Watch()]),
+                return_dict_in_generate=True,
+                output_logits=bool(sampling.choices),
                 **how,
             )
-        news = [row[width:].tolist() for row in out]
+        news = [row[width:].tolist() for row in made.sequences]
+        told = self._told(sampling.choices, made.logits[0]) if sampling.choices else [[] for _ in rows]
         whole = [self._tokenizer.decode(new, skip_special_tokens=True) for new in news]
         over = [self._ending(new) or self._cut(text, ends)[1] for new, text in zip(news, whole, strict=True)]
         for call, text, shown in zip(calls, (self._text(new, ends) for new in news), said, strict=True):
             if len(text) > len(shown):  # what was held back, in case it had become a stop string
                 put(Delta(call.id, text[len(shown) :]))
-        return [self._text(new, ends) for new in news], [self._count(new) for new in news], over
+        return [self._text(new, ends) for new in news], [self._count(new) for new in news], over, told
+
+    def _told(self, choices: Sequence[str], logits: Any) -> list[list[tuple[str, float]]]:
+        """The log-probabilities of the tokens of choices, for each row of the first step's logits."""
+        ids = [(choice, id) for choice in choices for id in tokens_of(self._tokenizer, choice)]
+        return [[(choice, row[id].item()) for choice, id in ids] for row in logits.float().log_softmax(-1)]
 
     def _ends(self) -> set[int]:
         ending = self._model.generation_config.eos_token_id

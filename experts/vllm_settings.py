@@ -15,6 +15,7 @@ from typing import Any
 from data.records import Answer, Call, Delta, Done, Usage
 from experts.base import Engine, EngineDied, EngineError, Event, ExpertSpec
 from experts.chat import prompt_ids, stops
+from experts.choices import TOLD, logprobs_of, tokens_of
 
 # with multiprocessing at 1, vLLM's CPU platform puts another process under "uni"; AsyncLLM has its own process either way
 _QUIET = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
@@ -149,6 +150,7 @@ class Running:
     started: float = field(default_factory=time.monotonic)
     text: str = ""
     tokens: int = 0
+    told: list[tuple[str, float]] = field(default_factory=list)
 
     def request(self, tokenizer: Any) -> tuple[dict[str, Any], Any]:
         """Give the prompt and the sampling parameters as vLLM takes them.
@@ -162,6 +164,7 @@ class Running:
         spec, sampling = self.spec, self.call.sampling
         ids = prompt_ids(spec, tokenizer, self.call.messages, spec.limit(sampling))
         params = SamplingParams(
+            **_asking_for(sampling.choices, tokenizer, SamplingParams),
             max_tokens=spec.limit(sampling),
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -174,6 +177,8 @@ class Running:
     def take(self, output: Any) -> list[Event]:
         """Turn one of vLLM's outputs into events; the last is `Done` where the call has ended."""
         part = output.outputs[0]
+        if self.call.sampling.choices and not self.told and part.logprobs:
+            self.told = [(one.decoded_token or "", one.logprob) for one in part.logprobs[0].values()]
         self.text += part.text
         self.tokens += len(part.token_ids)
         events: list[Event] = [Delta(self.call.id, part.text)] if part.text and self.call.stream else []
@@ -181,7 +186,8 @@ class Running:
             prompt = len(output.prompt_token_ids or ())
             usage = Usage(prompt, self.tokens, self.spec.cost_usd(prompt, self.tokens), calls=1)
             seconds = time.monotonic() - self.started
-            answer = Answer(self.text.strip(), self.spec.name, usage, part.finish_reason or "stop", seconds)
+            told = logprobs_of(self.call.sampling.choices, self.told)
+            answer = Answer(self.text.strip(), self.spec.name, usage, part.finish_reason or "stop", seconds, logprobs=told)
             events.append(Done(self.call.id, answer))
         return events
 
@@ -189,6 +195,14 @@ class Running:
         """The end of a call that vLLM or we refuse, in one line."""
         text = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
         return Done(self.call.id, Answer.failed(self.spec.name, " ".join(text.split())))
+
+
+def _asking_for(choices: Sequence[str], tokenizer: Any, params: Any) -> dict[str, Any]:
+    """The sampling parameters that tell choices: those tokens themselves, or the likeliest ones where vLLM knows no better."""
+    if not choices:
+        return {}
+    ids = [id for choice in choices for id in tokens_of(tokenizer, choice)]
+    return {"logprob_token_ids": ids} if ids and hasattr(params, "logprob_token_ids") else {"logprobs": TOLD}
 
 
 def _rank_for_vllm(adapters: Sequence[ExpertSpec]) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -202,8 +203,17 @@ def profile(
     output: Annotated[Path, typer.Option("--output", "-o", help="The score table: .parquet, .jsonl or .csv.")],
     config: ConfigOption = None,
     expert: Annotated[list[str] | None, typer.Option(help="Only these experts; may be given several times.")] = None,
+    options: Annotated[bool, typer.Option("--options", help="Also ask how probable each lettered option is.")] = False,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TEXT", help="With --options: an instruction below the question; may be repeated."),
+    ] = None,
 ) -> None:
     """Run every expert on tasks with known answers and write the score table; run again to go on after a stop.
+
+    With --options, every expert is also asked for the log-probabilities of the options of tasks that have them, under each prompt;
+    what it tells stands in rows of the expert EXPERT@PROMPT, in the column `logprobs`. The aggregator `pool` learns from these rows;
+    leave them out of the table of a router.
 
     Example: `counterpoint profile -c mixture.yaml --tasks tasks.jsonl -o scores.parquet`
     """
@@ -218,11 +228,12 @@ def profile(
     names = expert or [spec.name for spec in specs]
     if unknown := [name for name in names if name not in {spec.name for spec in specs}]:
         raise CounterpointError(f"no expert is called {unknown[0]!r}; the mixture has {', '.join(spec.name for spec in specs)}")
+    prompts = _prompts(prompt, wanted) if options or prompt else {}
     _prepare(mixture)
 
     async def work(tick: Callable[[str, int, int], None]) -> Any:
         async with ExpertPool(specs, mixture.pool.build()) as pool:
-            return await run_profile(pool, wanted, names, output, lambda done, total, _: tick("answers", done, total))
+            return await run_profile(pool, wanted, names, output, lambda done, total, _: tick("answers", done, total), prompts)
 
     with _kept(), progress_bars() as tick:
         table = _run(work(tick))
@@ -230,12 +241,31 @@ def profile(
     console.print(f"{len(table)} answers in {output}: " + ", ".join(f"{name} {100 * mean:.1f}%" for name, mean in means.items()))
 
 
+def _prompts(given: list[str] | None, tasks: Any) -> dict[str, str]:
+    """The prompts of --prompt by their names, or ours."""
+    from aggregator.pooling import PROMPTS
+    from serving.profile import letters_of
+
+    if not any(letters_of(task) for task in tasks):
+        raise CounterpointError("--options: no task has lettered options and the grader choice")
+    prompts: dict[str, str] = {}
+    for one in given or ():
+        name, is_one, text = (part.strip() for part in one.partition("="))
+        if not (is_one and text and re.fullmatch(r"[A-Za-z0-9._-]+", name)) or name in prompts:
+            raise CounterpointError(f"--prompt wants NAME=TEXT, each NAME once and of letters, digits, '.', '_' and '-', not {one!r}")
+        prompts[name] = text
+    return prompts or dict(PROMPTS)
+
+
 @app.command()
 def replay(
     scores: ScoresOption,
     router: Annotated[Path | None, typer.Option(help="Folder of a router; without it, one is fitted on the table's train split.")] = None,
     k: Annotated[int, typer.Option("--k", help="Experts to ask.", min=1)] = 3,
-    aggregator: Annotated[str, typer.Option(help="Kind of aggregator.")] = "weighted",
+    aggregator: Annotated[list[str] | None, typer.Option(help="Kind of aggregator, weighted unless told; may be repeated.")] = None,
+    combiner: Annotated[Path | None, typer.Option(help="Folder of a fitted combiner, for learned and rank.")] = None,
+    most: Annotated[int | None, typer.Option(help="Experts that may be asked one after the other, beyond k.", min=1)] = None,
+    price: Annotated[float | None, typer.Option(help="What one more call must gain, for learned and rank.", min=0, max=1)] = None,
     split: Annotated[list[str] | None, typer.Option(help="Splits to replay; test where the table has splits.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Experts of the table to leave out.")] = None,
     as_json: JsonOption = False,
@@ -244,7 +274,7 @@ def replay(
 
     Example: `counterpoint replay --scores scores.parquet --k 3 --aggregator weighted`
     """
-    from aggregator import make_aggregator
+    from aggregator import make_aggregator, settings_of
     from data.scores import count_leaked, experts_of, read_scores, rows_of
     from router import DEFAULT_KIND, KINDS, Router, load_router
     from serving.evaluation.systems import baselines, versus
@@ -252,7 +282,9 @@ def replay(
     from serving.show import console, progress_bars, systems_table
 
     table = cli_router.left_out(read_scores(scores), exclude)
-    make_aggregator(aggregator)  # what cannot be done is refused before anything is routed
+    kinds = list(dict.fromkeys(aggregator or ["weighted"]))  # what cannot be done is refused before anything is routed
+    fitted_too = {name: value for name, value in (("path", combiner), ("price", price)) if value is not None}
+    made = [make_aggregator(kind, **{name: value for name, value in fitted_too.items() if name in settings_of(kind)}) for kind in kinds]
     has_splits = "split" in table.columns
     rows = rows_of(table, (split or ["test"]) if has_splits else None)
     if router is None and not has_splits:
@@ -268,10 +300,11 @@ def replay(
             fitted = load_router(router)
         experts = [name for name in experts_of(rows) if name in fitted.experts_]
         k = min(k, max(1, len(experts)))
-        top, mixture = _run(run_replay(rows, fitted, k, aggregator, lambda done, total: tick("questions", done, total)))
-    final = mixture if k > 1 else top
+        most = None if most is None else min(max(most, k), len(experts))
+        top, mixtures = _run(run_replay(rows, fitted, k, made, most, lambda done, total: tick("questions", done, total)))
+    final = mixtures[0] if k > 1 or most else top
     controls = baselines(rows, train, experts)
-    systems = [*controls, top, *([mixture] if k > 1 else [])]
+    systems = [*controls, top, *(mixtures if k > 1 or most else [])]
     comparisons = [versus(final, system) for system in systems[:3]]
     if as_json:
         row, costs = final.row(), final.costs

@@ -168,7 +168,7 @@ async def run_demo(questions: int, *, arrival: int = 8, samples: int = 3, scratc
 
     rows = [(request, routes[request.id], traces[request.id].answers) for request in requests_of(tasks)]
     for k, name in ((1, "router-top-1"), (2, "mixture-k2"), (3, "mixture-k3")):
-        systems.append(await aggregate_first(name, rows, k, config.aggregator.kind, score))
+        systems.append(await aggregate_first(name, rows, k, config.aggregator.build(), score))
     systems.append(sampled)
     if CONTROL in set(test["expert"]):
         systems += [

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from aggregator import make_aggregator
-from aggregator.base import Nobody
+from aggregator import Aggregator, AggregatorError, make_aggregator
+from aggregator.base import Nobody, with_reserve
 from data.recorded import Recorded
 from data.records import Answer, CounterpointError, Message, Request, Route
 from data.scores import experts_of, pivot
@@ -23,29 +23,35 @@ async def aggregate_first(
     name: str,
     rows: Sequence[tuple[Request, Route, Sequence[Answer]]],
     k: int,
-    aggregator: str,
+    aggregator: Aggregator,
     score: Callable[[Request, Answer], float],
+    most: int | None = None,
 ) -> System:
-    """Aggregate the first k answers of every route, without asking anyone again.
+    """Aggregate the first k answers of every route, and more as long as the aggregator wants them, without asking anyone again.
 
     Args:
         name: What to call the system.
         rows: Each request, its route with the best expert first, and the answers in the route's order.
-        k: How many experts count.
-        aggregator: Kind of the aggregator; one that chooses among the answers.
+        k: How many experts count at first.
+        aggregator: One that chooses among the answers.
         score: Scores a final answer, 0 to 1.
+        most: Up to how many it may want; None is k.
 
     Raises:
         CounterpointError: The aggregator needs an LLM.
     """
-    combine = make_aggregator(aggregator)
-
-    ask = Nobody(aggregator)
+    ask = Nobody(aggregator.kind)
+    if aggregator.asks:
+        raise AggregatorError(f"the aggregator {aggregator.kind!r} asks experts itself, so given answers cannot replay it")
     right, calls, tokens, costs = [], [], [], []
     for request, route, answers in rows:
-        cut = Route(route.experts[:k], route.weights[:k], route.primary, route.scores)
-        parts = answers[:k]
-        final = await combine.aggregate(request, parts, cut, ask)
+        reserve = route.experts[k:most] if most is not None else ()
+        cut = Route(route.experts[:k], route.weights[:k], route.primary, route.scores, reserve=reserve)
+        final = await aggregator.aggregate(request, answers[: len(cut.experts)], cut, ask)
+        while cut.reserve and (wanted := aggregator.more(request, answers[: len(cut.experts)], cut, final)) > 0:
+            cut = with_reserve(cut, wanted)
+            final = await aggregator.aggregate(request, answers[: len(cut.experts)], cut, ask)
+        parts = answers[: len(cut.experts)]
         right.append(score(request, final) if final.text and final.error is None else 0.0)
         calls.append(len(parts))
         tokens.append(sum(part.usage.prompt_tokens + part.usage.completion_tokens for part in parts))
@@ -55,7 +61,13 @@ async def aggregate_first(
 
 
 async def aggregate_recorded(
-    name: str, queries: pd.DataFrame, routes: Sequence[Route], recorded: Recorded, k: int, aggregator: str
+    name: str,
+    queries: pd.DataFrame,
+    routes: Sequence[Route],
+    recorded: Recorded,
+    k: int,
+    aggregator: Aggregator,
+    most: int | None = None,
 ) -> System:
     """Aggregate the first k recorded answers of every route; the score is that of the expert whose answer is chosen.
 
@@ -64,8 +76,9 @@ async def aggregate_recorded(
         queries: The questions (`query_id`, `query`).
         routes: The route of each, best expert first.
         recorded: The answers.
-        k: How many experts are asked.
-        aggregator: Kind of the aggregator; one that chooses among the answers.
+        k: How many experts are asked at first.
+        aggregator: One that chooses among the answers.
+        most: Up to how many it may want; None is k.
 
     Raises:
         CounterpointError: The aggregator needs an LLM.
@@ -74,7 +87,7 @@ async def aggregate_recorded(
         (Request(query_id, (Message("user", query),)), route, [recorded.answer(query_id, expert) for expert in route.experts])
         for query_id, query, route in zip(queries["query_id"], queries["query"], routes, strict=True)
     ]
-    return await aggregate_first(name, rows, k, aggregator, lambda request, final: recorded.score(request.id, final.expert))
+    return await aggregate_first(name, rows, k, aggregator, lambda request, final: recorded.score(request.id, final.expert), most)
 
 
 def routes_of(router: Router, queries: pd.DataFrame, experts: Sequence[str], k: int, tick: Tick = lambda done, total: None) -> list[Route]:
@@ -89,9 +102,22 @@ def routes_of(router: Router, queries: pd.DataFrame, experts: Sequence[str], k: 
 
 
 async def replay(
-    table: pd.DataFrame, router: Router, k: int, aggregator: str, tick: Tick = lambda done, total: None
-) -> tuple[System, System]:
-    """Run router and aggregator over recorded answers: the router's first choice alone, and the mixture of k.
+    table: pd.DataFrame,
+    router: Router,
+    k: int,
+    aggregators: Sequence[Aggregator],
+    most: int | None = None,
+    tick: Tick = lambda done, total: None,
+) -> tuple[System, list[System]]:
+    """Run router and aggregators over recorded answers: the router's first choice alone, and the mixture of k by each aggregator.
+
+    Args:
+        table: The recorded answers.
+        router: Who is asked.
+        k: How many experts are asked at first.
+        aggregators: Each makes a mixture of its own.
+        most: Up to how many an aggregator may want; None is k.
+        tick: Told of questions routed and their total.
 
     Raises:
         CounterpointError: The router knows none of the table's experts, or the table holds no answers.
@@ -102,6 +128,8 @@ async def replay(
             f"the router knows {', '.join(router.experts_)}, the score table {', '.join(experts_of(table))}: none in common"
         )
     queries, _ = pivot(table, experts)
-    recorded, routes = Recorded(table), routes_of(router, queries, experts, k, tick)
-    top = await aggregate_recorded("router-top-1", queries, routes, recorded, 1, "vote")
-    return top, await aggregate_recorded(f"mixture-k{k}", queries, routes, recorded, k, aggregator)
+    recorded, routes = Recorded(table), routes_of(router, queries, experts, max(k, most or k), tick)
+    top = await aggregate_recorded("router-top-1", queries, routes, recorded, 1, make_aggregator("best"))
+    names = [f"mixture-k{k}" if len(aggregators) == 1 else f"{aggregator.kind}-k{k}" for aggregator in aggregators]
+    pairs = zip(names, aggregators, strict=True)
+    return top, [await aggregate_recorded(name, queries, routes, recorded, k, aggregator, most) for name, aggregator in pairs]

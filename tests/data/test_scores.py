@@ -284,3 +284,10 @@ def test_an_absent_split_is_named_beside_those_there(score_table: pd.DataFrame) 
         rows_of(score_table, ["test"])
     with pytest.raises(ScoreTableError, match="the score table has no column 'split', so test cannot be picked"):
         rows_of(score_table.drop(columns="split"), ["test"])
+
+
+@pytest.mark.parametrize("cell", ["A", "[1]", "3", '{"A": "x"}', '{"A": 0.5}', '{"A": -Infinity}', '{"A": NaN}', '{"A": null}'])
+def test_log_probabilities_that_are_none_are_told_with_their_row(cell: str) -> None:
+    rows = [{"query_id": str(at), "query": "x", "expert": "a", "score": 1, "logprobs": text} for at, text in enumerate(('{"A": -1}', cell))]
+    with pytest.raises(ScoreTableError, match=r"the table, row 2, column logprobs: wanted a JSON object of log-probabilities, not "):
+        check_scores(pd.DataFrame(rows))

@@ -11,6 +11,13 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+LIKELIEST = [("B", -0.5), ("A", -2.0), ("The", -6.0)]
+TOLD = {
+    "content": [
+        {"token": "B", "logprob": -0.5, "bytes": None, "top_logprobs": [{"token": t, "logprob": p, "bytes": None} for t, p in LIKELIEST]}
+    ]
+}
+
 
 @dataclass
 class RemoteServer:
@@ -43,16 +50,18 @@ class RemoteServer:
                 return Response('data: {"choices": 3}\n\n', media_type="text/event-stream")
             words = ["The ", "capital ", "is ", "Paris ", "today."]
             kept = words[: body["max_tokens"]]
+            told = TOLD if body.get("logprobs") else None
             return StreamingResponse(
-                self._events(kept, "stop" if kept == words else "length", len(question.split())), media_type="text/event-stream"
+                self._events(kept, "stop" if kept == words else "length", len(question.split()), told), media_type="text/event-stream"
             )
 
         return app
 
-    async def _events(self, words: list[str], reason: str | None, prompt: int) -> AsyncIterator[str]:
+    async def _events(self, words: list[str], reason: str | None, prompt: int, told: object = None) -> AsyncIterator[str]:
         base = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m"}
         for word in words:
-            yield f"data: {json.dumps(base | {'choices': [{'index': 0, 'delta': {'content': word}, 'finish_reason': None}]})}\n\n"
+            choice = {"index": 0, "delta": {"content": word}, "finish_reason": None} | ({"logprobs": told} if told else {})
+            yield f"data: {json.dumps(base | {'choices': [choice]})}\n\n"
             await asyncio.sleep(0.001)
         if reason is None:
             return

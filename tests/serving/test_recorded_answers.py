@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from aggregator import make_aggregator
 from data.recorded import Recorded
 from data.records import Route
 from data.scores import count_leaked, experts_of, pivot, read_scores, rows_of
@@ -37,7 +38,7 @@ async def test_a_majority_over_real_answers_beats_the_best_single_expert() -> No
     order = sorted(experts, key=lambda name: -quality[:, experts.index(name)].mean())
     queries, _ = pivot(test, experts)
     route = Route(tuple(order), (1 / 8,) * 8, order[0], dict.fromkeys(order, 0.5))
-    majority = await aggregate_recorded("majority", queries, [route] * len(queries), Recorded(test), 8, "vote")
+    majority = await aggregate_recorded("majority", queries, [route] * len(queries), Recorded(test), 8, make_aggregator("vote"))
     by_name = {system.name: float(system.right.mean()) for system in baselines(test, rows_of(table, ["train", "tune"]), experts)}
     assert by_name["random"] == pytest.approx(0.354, abs=0.001)
     assert by_name["best-single"] == pytest.approx(0.449, abs=0.001)
