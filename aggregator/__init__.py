@@ -6,14 +6,23 @@ from typing import Any
 
 from aggregator.bandit import Bandit
 from aggregator.base import Aggregator, AggregatorError, Ask
+from aggregator.debate import Debate
+from aggregator.defences import DEFENCES, defended
+from aggregator.deliberate import Deliberate
 from aggregator.fuse import Fuse
+from aggregator.judge import Judge
+from aggregator.layers import Layers
 from aggregator.learned import Learned, Ranked
 from aggregator.medoid import Medoid
 from aggregator.pooling import Pooled
+from aggregator.self_moa import SelfMoA, SelfMoASeq
 from aggregator.single import Best
+from aggregator.split import Split
 from aggregator.vote import Vote, Weighted
 
-KINDS: dict[str, Callable[..., Aggregator]] = {kind.kind: kind for kind in (Best, Vote, Weighted, Medoid, Learned, Ranked, Bandit, Pooled, Fuse)}
+_CHOOSING = (Best, Vote, Weighted, Medoid, Learned, Ranked, Bandit)
+_ASKING = (Pooled, Fuse, Layers, SelfMoA, SelfMoASeq, Judge, Debate, Deliberate, Split)
+KINDS: dict[str, Callable[..., Aggregator]] = {kind.kind: kind for kind in (*_CHOOSING, *_ASKING)}
 """Every kind of aggregator, by the name that configs use."""
 
 
@@ -51,4 +60,18 @@ def make_aggregator(kind: str, **settings: Any) -> Aggregator:
     return KINDS[kind](**settings)
 
 
-__all__ = ["KINDS", "Aggregator", "AggregatorError", "Ask", "Best", "Fuse", "Vote", "Weighted", "make_aggregator", "settings_of"]
+__all__ = [
+    "DEFENCES",
+    "KINDS",
+    "Aggregator",
+    "AggregatorError",
+    "Ask",
+    "Best",
+    "Fuse",
+    "Learned",
+    "Vote",
+    "Weighted",
+    "defended",
+    "make_aggregator",
+    "settings_of",
+]

@@ -49,8 +49,8 @@ class Aggregator(Protocol):
     """
 
     kind: ClassVar[str]
-    llm: ClassVar[bool] = False
-    asks: ClassVar[bool] = False
+    llm: bool = False
+    asks: bool = False
     expert: str | None = None
 
     async def aggregate(self, request: Request, answers: Sequence[Answer], route: Route, ask: Ask) -> Answer:
@@ -147,7 +147,9 @@ def degraded(answers: Sequence[Answer]) -> bool:
 def chosen(answer: Answer, answers: Sequence[Answer], support: Sequence[tuple[str, float]]) -> Answer:
     """One of the answers as the aggregate's: free of further usage, and marked where others failed."""
     ordered = tuple(sorted(support, key=lambda pair: -pair[1]))
-    return Answer(answer.text, answer.expert, Usage(), answer.finish_reason, degraded=degraded(answers), support=ordered)
+    return Answer(
+        answer.text, answer.expert, Usage(), answer.finish_reason, degraded=degraded(answers), support=ordered, parsed=answer.parsed
+    )
 
 
 def fallen(answers: Sequence[Answer], route: Route, usage: Usage) -> Answer:
@@ -156,7 +158,7 @@ def fallen(answers: Sequence[Answer], route: Route, usage: Usage) -> Answer:
     if not good:
         return replace(none_usable(answers), usage=usage)
     stands_in = next((answer for answer in good if answer.expert == route.primary), good[0])
-    return Answer(stands_in.text, stands_in.expert, usage, stands_in.finish_reason, degraded=True)
+    return Answer(stands_in.text, stands_in.expert, usage, stands_in.finish_reason, degraded=True, parsed=stands_in.parsed)
 
 
 def none_usable(answers: Sequence[Answer]) -> Answer:

@@ -61,7 +61,7 @@ class Debate(Aggregator):
     """
 
     kind: ClassVar[str] = "debate"
-    llm: ClassVar[bool] = True
+    llm: bool = True
 
     def __init__(self, judge: str | None = None, rounds: int = 1) -> None:
         if rounds < 1:

@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from aggregator.base import Aggregator, AggregatorError, Ask, degraded, usable
-from aggregator.forms import choices_of, form
+from aggregator.base import Aggregator, AggregatorError, Ask, degraded, is_usable, usable
+from aggregator.forms import choices_of, shape
 from aggregator.vote import elect
 from data.encoders import get_encoder
 from data.records import Answer, Message, Request, Route, Usage
@@ -43,7 +43,7 @@ def groups_of(question: str, answers: Sequence[Answer]) -> list[list[int]]:
         >>> groups_of("Which? A) x B) y", [Answer("B", "a"), Answer("A, as all know.", "b"), Answer("(B)", "c")])
         [[0, 2], [1]]
     """
-    forms = [form(question, answer.text) for answer in answers]
+    forms = [shape(question, answer) for answer in answers]
     closed = bool(choices_of(question)) or 2 * sum(map(_closed, forms)) > len(forms)
     labels: Sequence[object] = forms if closed else two_means([answer.text for answer in answers])
     groups: dict[object, list[int]] = {}
@@ -145,7 +145,7 @@ class Defended(Aggregator):
         if inner.asks:
             raise AggregatorError(f"the defence {self.kind!r} needs answers, and the aggregator {inner.kind!r} asks the experts itself")
         self.inner = inner
-        self.llm = inner.llm  # type: ignore[misc]  # of each kind elsewhere; here of what is inside
+        self.llm = inner.llm
         self.expert = inner.expert
 
     def more(self, request: Request, answers: Sequence[Answer], route: Route, final: Answer) -> int:
@@ -197,15 +197,15 @@ class _Dropping(Defended):
 
     async def outcomes(self, request: Request, answers: Sequence[Answer], route: Route, ask: Ask) -> list[tuple[Answer, float]]:
         """Aggregate each subset; the outcomes with the route's weight behind each, in the order of what the experts said."""
-        good = [at for at, answer in enumerate(answers) if answer.error is None and answer.text.strip()]
+        good = [at for at, answer in enumerate(answers) if is_usable(answer)]
         subsets = [[good[at] for at in subset] for subset in self.subsets(len(good))]
         made = await asyncio.gather(*(self._of(subset, request, answers, route, _Quiet(ask)) for subset in subsets))
-        said = [form(request.question, answers[at].text) for at in good]
+        said = [shape(request.question, answers[at]) for at in good]
         weighed = [(outcome, sum(_weight(route, at) for at in subset)) for outcome, subset in zip(made, subsets, strict=True)]
 
         def place(entry: tuple[Answer, float]) -> int:
-            shape = form(request.question, entry[0].text)
-            return said.index(shape) if shape in said else len(said)
+            made_of = shape(request.question, entry[0])
+            return said.index(made_of) if made_of in said else len(said)
 
         return sorted(weighed, key=place)
 
@@ -221,10 +221,10 @@ class DropoutVote(_Dropping):
     async def _defended(self, request: Request, answers: Sequence[Answer], route: Route, ask: Ask) -> Answer:
         outcomes = [outcome for outcome, _ in await self.outcomes(request, answers, route, ask)]
         final = elect(request.question, outcomes, [1.0] * len(outcomes))
-        said = {form(request.question, answer.text): answer.text for answer in reversed(usable(answers))}
-        shapes = [form(request.question, text) for text, _ in final.support]
-        known = [(said[shape], weight) for shape, (_, weight) in zip(shapes, final.support, strict=True) if shape in said]
-        support = tuple(known) if len(known) == len(shapes) else ()  # written texts are nobody's votes
+        said = {shape(request.question, answer): answer.text for answer in reversed(usable(answers))}
+        shapes = {answer.text: shape(request.question, answer) for answer in outcomes}
+        known = [(said[shapes[text]], weight) for text, weight in final.support if shapes[text] in said]
+        support = tuple(known) if len(known) == len(final.support) else ()  # written texts are nobody's votes
         return replace(final, usage=_sum(outcomes), degraded=degraded(answers) or any(map(_marred, outcomes)), support=support)
 
 
@@ -238,7 +238,7 @@ class ClusterFilter(Defended):
     kind: ClassVar[str] = "filter"
 
     async def _defended(self, request: Request, answers: Sequence[Answer], route: Route, ask: Ask) -> Answer:
-        good = [at for at, answer in enumerate(answers) if answer.error is None and answer.text.strip()]
+        good = [at for at, answer in enumerate(answers) if is_usable(answer)]
         groups = groups_of(request.question, [answers[at] for at in good])
         kept = {good[at] for at in biggest(groups, [_weight(route, at) for at in good])}
         final = await self._of([at for at in good if at in kept], request, answers, route, ask)
@@ -357,7 +357,7 @@ class History(Defended):
         Path(path).write_text(json.dumps(self.counts_, indent=1) + "\n", encoding="utf-8")
 
     async def _defended(self, request: Request, answers: Sequence[Answer], route: Route, ask: Ask) -> Answer:
-        good = [at for at, answer in enumerate(answers) if answer.error is None and answer.text.strip()]
+        good = [at for at, answer in enumerate(answers) if is_usable(answer)]
         trust = {name: self.trust(name, score) for name, score in route.scores.items()}
         trusts = [trust.get(answers[at].expert, self.trust(answers[at].expert, 0.5)) for at in good]
         kept = set(good)
@@ -383,7 +383,7 @@ def agreements(answers: Sequence[Answer], question: str) -> list[tuple[str, bool
         [('a', True), ('b', False), ('c', True), ('d', True)]
     """
     good = usable(answers)
-    forms = [form(question, answer.text) for answer in good]
+    forms = [shape(question, answer) for answer in good]
     found = []
     for at, answer in enumerate(good):
         others = Counter(forms[:at] + forms[at + 1 :])
@@ -414,6 +414,18 @@ DEFENCES: dict[str, Callable[..., Defended]] = {
 """Every defence, by name."""
 
 
+def defence_settings(name: str) -> dict[str, inspect.Parameter]:
+    """The settings that a defence takes.
+
+    Raises:
+        AggregatorError: The defence is unknown.
+    """
+    if name not in DEFENCES:
+        raise AggregatorError(f"no defence is called {name!r}; there are {', '.join(DEFENCES)}")
+    entries = inspect.signature(DEFENCES[name], eval_str=True).parameters
+    return {name: entry for name, entry in entries.items() if name != "inner"}
+
+
 def defended(inner: Aggregator, name: str, **settings: Any) -> Defended:
     """Put a defence around an aggregator.
 
@@ -425,19 +437,17 @@ def defended(inner: Aggregator, name: str, **settings: Any) -> Defended:
         >>> defended(Vote(), "dropout", every=True).kind
         'dropout'
     """
-    if name not in DEFENCES:
-        raise AggregatorError(f"no defence is called {name!r}; there are {', '.join(DEFENCES)}")
-    known = [entry for entry in inspect.signature(DEFENCES[name]).parameters if entry != "inner"]
+    known = defence_settings(name)
     if unknown := [entry for entry in settings if entry not in known]:
         raise AggregatorError(f"the defence {name!r} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
     return DEFENCES[name](inner, **settings)
 
 
-def _closed(shape: str) -> bool:
+def _closed(form: str) -> bool:
     """Whether others may come to the same form: a few words, a JSON object, or a list of them."""
-    items = shape.split(", ")
+    items = form.split(", ")
     listed = len(items) > 1 and all(len(item.split()) <= 2 for item in items)
-    return len(shape.split()) <= SHORT_WORDS or shape.startswith("{") or listed
+    return len(form.split()) <= SHORT_WORDS or form.startswith("{") or listed
 
 
 def _weight(route: Route, at: int) -> float:

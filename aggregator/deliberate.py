@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from aggregator.base import Aggregator, AggregatorError, Ask, chosen, none_usable, usable
-from aggregator.forms import form
+from aggregator.forms import shape
 from aggregator.memory import Memory, Solved
 from aggregator.quoting import GUARD, below, numbered, tagged
 from data.records import Answer, Request, Route, Usage
@@ -89,7 +89,7 @@ class _Table:
 
     def form(self, answer: Answer) -> str:
         """The form by which an answer is known."""
-        return form(self.request.question, answer.text)
+        return shape(self.request.question, answer)
 
     async def add(self, answers: Sequence[Answer], judge: str) -> None:
         """Take the answers of a round in, and let the judge score those that are new."""
@@ -148,7 +148,7 @@ class Deliberate(Aggregator):
     """
 
     kind: ClassVar[str] = "deliberate"
-    llm: ClassVar[bool] = True
+    llm: bool = True
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ class Deliberate(Aggregator):
         if len(standing) == 1:
             return chosen(standing[0], answers, [(standing[0].text, 1.0)])
         judge = self.judge or route.primary
-        owner = getattr(request, "owner", None)
+        owner = request.owner
         table = _Table(request, ask)
         await table.add(standing, judge)
         solved = await self._recalled(owner, request) if self.rounds > 1 else []

@@ -26,7 +26,7 @@ class Fuse(Aggregator):
     """
 
     kind: ClassVar[str] = "fuse"
-    llm: ClassVar[bool] = True
+    llm: bool = True
 
     def __init__(self, expert: str | None = None) -> None:
         self.expert = expert

@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any, ClassVar
 
 from aggregator.base import Aggregator, AggregatorError, Ask, chosen, degraded, none_usable, usable
-from aggregator.forms import form
+from aggregator.forms import shape
 from aggregator.quoting import GUARD, below, numbered
 from data.records import Answer, Message, Request, Route, Usage
 
@@ -73,7 +73,7 @@ class Judge(Aggregator):
     """
 
     kind: ClassVar[str] = "judge"
-    llm: ClassVar[bool] = True
+    llm: bool = True
 
     def __init__(self, judge: str | None = None, most: int = 4) -> None:
         if most < 2:
@@ -142,7 +142,7 @@ def backed(question: str, answers: Sequence[Answer]) -> list[tuple[Answer, int]]
     """
     groups: dict[str, list[Answer]] = {}
     for answer in answers:
-        groups.setdefault(form(question, answer.text), []).append(answer)
+        groups.setdefault(shape(question, answer), []).append(answer)
     return [(group[0], len(group)) for group in groups.values()]
 
 

@@ -42,7 +42,7 @@ class Layers(Aggregator):
     """
 
     kind: ClassVar[str] = "layers"
-    llm: ClassVar[bool] = True
+    llm: bool = True
 
     def __init__(self, layers: int = 2, proposers: list[str] | None = None, expert: str | None = None) -> None:
         if layers < 2:

@@ -11,8 +11,9 @@ import numpy as np
 from aggregator.reading import numbers_in, plain, tokens
 
 LOOKS = ("long", "longer", "alike", "grams", "nearest", "rank", "number", "median", "closest", "round", "digits", "middle", "none", "asked")
-"""What is measured of an option: its length against the others' mean and its rank; how many words and letters it shares with them;
-its place among numbers, how near they are in proportion, by round factors, digits; whether it refuses, and shares words with the question."""
+"""What is measured of an option: its length against the others' mean and its rank; how many words and letters it shares with
+them; its place among numbers, how near they are in proportion, by round factors, digits; whether it refuses, and shares words
+with the question."""
 _REFUSES = re.compile(r"\b(?:(?:all|none|both|neither|any) of (?:the|these|above)|cannot|not (?:enough|possible))\b", re.IGNORECASE)
 _DIGITS = re.compile(r"\d+(?:\.\d+)?")
 _FACTORS = np.array([2, 10, 100, 1000, math.pi, 4])

@@ -29,7 +29,7 @@ PROMPTS = {"letter": "Answer with the letter of the right option only."}
 SURE = 0.9
 """Probability of the letter that an expert writes, where its engine tells none."""
 
-STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 """Pulls of the weights towards equal ones, of which cross-validation chooses."""
 
 FOLDS = 5
@@ -138,12 +138,12 @@ class Pooled(Aggregator):
 
     Source:
         Hong et al. 2024, Mixtures of In-Context Learners, arXiv:2411.02830 (there a pair is a set of demonstrations); the prompts
-        and the pull towards equal weights are ours.
+        and the pull towards equal weights, which says most where the data say little, are ours.
     """
 
     kind: ClassVar[str] = "pool"
-    llm: ClassVar[bool] = True
-    asks: ClassVar[bool] = True
+    llm: bool = True
+    asks: bool = True
 
     def __init__(self, path: str | None = None) -> None:
         self.learned = None if path is None else PoolWeights.load(Path(path))
@@ -249,22 +249,30 @@ class Opinions:
         """Some of the questions."""
         return Opinions(self.told[rows], self.offset[rows], self.truth[rows])
 
-    def loss(self, weights: np.ndarray, strength: float = 0.0) -> tuple[float, np.ndarray]:
-        """The mean negative log-likelihood plus the pull towards equal weights, and its gradient, shape (n_pairs,)."""
+    def loss(self, weights: np.ndarray, strength: float = 0.0, towards: float = 0.0) -> tuple[float, np.ndarray]:
+        """The mean negative log-likelihood plus the pull towards equal weights of a size, and its gradient, shape (n_pairs,)."""
         rows = np.arange(len(self.truth))
         shares = pooled(self.told, weights, self.offset)
-        away = weights - 1 / len(weights)
+        away = weights - towards
         right = self.told[rows, :, self.truth]
         slope = (np.einsum("ql,qpl->qp", shares, self.told) - right).mean(axis=0)
         nll = -np.log(np.maximum(shares[rows, self.truth], 1e-300)).mean()
         return float(nll + strength * away @ away), slope + 2 * strength * away
 
+    def size(self) -> float:
+        """The size of equal weights of the least loss: 1 / n_pairs, or less where the experts are too sure of themselves."""
+        from scipy.optimize import minimize_scalar
+
+        ones = np.ones(self.told.shape[1])
+        bounds = (0.05 / len(ones), 1 / len(ones))  # up to the geometric mean
+        return float(minimize_scalar(lambda size: self.loss(size * ones)[0], bounds=bounds, method="bounded").x)
+
     def learn(self, strength: float) -> np.ndarray:
         """The weights of the least loss, shape (n_pairs,); there is one such set, for the loss is convex."""
         from scipy.optimize import minimize
 
-        n_pairs = self.told.shape[1]
-        found = minimize(self.loss, np.full(n_pairs, 1 / n_pairs), args=(strength,), jac=True, method="L-BFGS-B")
+        size = self.size()
+        found = minimize(self.loss, np.full(self.told.shape[1], size), args=(strength, size), jac=True, method="L-BFGS-B")
         return np.asarray(found.x)
 
 

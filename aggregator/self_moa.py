@@ -39,8 +39,8 @@ class SelfMoA(Aggregator):
     """
 
     kind: ClassVar[str] = "self"
-    llm: ClassVar[bool] = True
-    asks: ClassVar[bool] = True
+    llm: bool = True
+    asks: bool = True
 
     def __init__(self, samples: int = 6, temperature: float = 0.7, expert: str | None = None) -> None:
         if samples < 1:

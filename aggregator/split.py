@@ -238,8 +238,8 @@ class Split(Aggregator):
     """
 
     kind: ClassVar[str] = "split"
-    llm: ClassVar[bool] = True
-    asks: ClassVar[bool] = True
+    llm: bool = True
+    asks: bool = True
 
     def __init__(self, most: int = 5, merge: str = "join", divider: str | None = None) -> None:
         if most < 2:

@@ -72,7 +72,9 @@ def examples_of(
         if number % 50 == 0:
             tick("reading answers", number, len(queries))
         order = [experts[at] for at in np.argsort(-scores[number], kind="stable")[:most]]
-        asked = Asked.of(query, [recorded.answer(query_id, name) for name in order], dict(zip(experts, scores[number].tolist(), strict=True)))
+        asked = Asked.of(
+            query, [recorded.answer(query_id, name) for name in order], dict(zip(experts, scores[number].tolist(), strict=True))
+        )
         examples.append(Example(asked, tuple(recorded.score(query_id, name) for name in order)))
     tick("reading answers", len(queries), len(queries))
     return examples

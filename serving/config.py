@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from aggregator import Aggregator, make_aggregator, settings_of
+from aggregator import Aggregator, defended, make_aggregator, settings_of
+from aggregator.defences import defence_settings
 from data.records import CounterpointError
 from experts import ENGINES, ExpertSpec
 from experts.hardware import gpu_count, local_engine
@@ -24,8 +26,10 @@ from serving.settings import fitting
 
 ASSETS = Path(__file__).parent / "assets"
 """What `package:` paths start from: the demo's adapters, router, scores and mixture."""
-EXPERT_SETTINGS = ("expert", "judge", "proposers", "experts")
+EXPERT_SETTINGS = ("expert", "judge", "proposers", "divider")
 """Settings of aggregators that name experts."""
+PATH_SETTINGS = ("path", "memory", "forbidden")
+"""Settings of aggregators and defences that are paths."""
 
 
 class ConfigError(CounterpointError):
@@ -203,44 +207,84 @@ class RouterConfig(_Config):
     """Limits of answers by difficulty, where the caller gives none; null is each expert's own."""
 
 
-class AggregatorConfig(BaseModel):
-    """Which aggregator makes one answer of several; its own settings stand beside its kind."""
+class _Kind(BaseModel):
+    """A kind of something with settings of its own beside it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str
+
+    def settings(self) -> dict[str, Any]:
+        """The kind's own settings.
+
+        Raises:
+            ValueError: One is unknown, or missing, or does not fit.
+        """
+        try:
+            owner, known = self._known_settings()
+            made = fitting(owner, {name: entry.annotation for name, entry in known.items()}, self.model_extra or {})
+        except CounterpointError as error:
+            raise ValueError(str(error)) from error
+        if missing := [name for name, entry in known.items() if entry.default is entry.empty and name not in made]:
+            raise ValueError(f"{owner} needs {', '.join(missing)}")
+        return made
+
+    def _known_settings(self) -> tuple[str, dict[str, inspect.Parameter]]:
+        raise NotImplementedError
+
+    def absolute(self, folder: Path) -> Self:
+        """The same with paths from a folder."""
+        paths = {name: value for name, value in (self.model_extra or {}).items() if name in PATH_SETTINGS and isinstance(value, str)}
+        return type(self)(**self.model_dump() | {name: str(resolve_path(value, folder)) for name, value in paths.items()})
+
+
+class DefenceConfig(_Kind):
+    """What stands around an aggregator in case an expert lies."""
+
+    @model_validator(mode="after")
+    def _known(self) -> DefenceConfig:
+        self.settings()
+        return self
+
+    def _known_settings(self) -> tuple[str, dict[str, inspect.Parameter]]:
+        return f"the defence {self.kind!r}", defence_settings(self.kind)
+
+
+class AggregatorConfig(_Kind):
+    """Which aggregator makes one answer of several; its own settings stand beside its kind."""
 
     kind: str = "weighted"
     primary_first: bool = False
     """Whether the primary's words are streamed as they come, and corrected where the combined answer differs."""
+    defence: DefenceConfig | None = None
+    """What stands around it in case an expert lies."""
 
     @model_validator(mode="after")
     def _known(self) -> AggregatorConfig:
-        self.build_settings()
+        self.settings()
         return self
 
-    def build_settings(self) -> dict[str, Any]:
-        """The kind's own settings.
-
-        Raises:
-            ValueError: The kind is unknown, or a setting is, or is missing, or does not fit.
-        """
-        try:
-            known = settings_of(self.kind)
-            types = {name: entry.annotation for name, entry in known.items()}
-            made = fitting(f"the aggregator {self.kind!r}", types, self.model_extra or {})
-        except CounterpointError as error:
-            raise ValueError(str(error)) from error
-        if missing := [name for name, entry in known.items() if entry.default is entry.empty and name not in made]:
-            raise ValueError(f"the aggregator {self.kind!r} needs {', '.join(missing)}")
-        return made
+    def _known_settings(self) -> tuple[str, dict[str, inspect.Parameter]]:
+        return f"the aggregator {self.kind!r}", settings_of(self.kind)
 
     def build(self) -> Aggregator:
-        """Make the aggregator."""
-        return make_aggregator(self.kind, **self.build_settings())
+        """Make the aggregator.
+
+        Raises:
+            AggregatorError: A setting is out of its range, or an artefact cannot be read.
+        """
+        made = make_aggregator(self.kind, **self.settings())
+        return made if self.defence is None else defended(made, self.defence.kind, **self.defence.settings())
+
+    def absolute(self, folder: Path) -> Self:
+        """The same with paths from a folder, the defence's too."""
+        made = super().absolute(folder)
+        return made if made.defence is None else made.model_copy(update={"defence": made.defence.absolute(folder)})
 
     @property
     def experts(self) -> list[str]:
         """Experts that its settings name."""
-        named = [self.build_settings().get(name) for name in EXPERT_SETTINGS]
+        named = [self.settings().get(name) for name in EXPERT_SETTINGS]
         return [name for entry in named for name in ([entry] if isinstance(entry, str) else entry or ())]
 
 
@@ -442,8 +486,7 @@ def _absolute(config: MixtureConfig, folder: Path) -> MixtureConfig:
     update: dict[str, Any] = {"experts": experts}
     if config.router is not None:
         update["router"] = config.router.model_copy(update={"path": str(resolve_path(config.router.path, folder))})
-    if isinstance(path := (config.aggregator.model_extra or {}).get("path"), str):
-        update["aggregator"] = AggregatorConfig(**config.aggregator.model_dump() | {"path": str(resolve_path(path, folder))})
+    update["aggregator"] = config.aggregator.absolute(folder)
     return config.model_copy(update=update)
 
 

@@ -1,14 +1,12 @@
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 
 import pytest
 
-from aggregator import KINDS, Aggregator, AggregatorError, Ask, Vote, make_aggregator
+from aggregator import DEFENCES, KINDS, Aggregator, AggregatorError, Ask, Vote, defended, make_aggregator
 from aggregator.checks import (
     CHECKS,
     Make,
     check_a_failure_is_marked,
-    check_no_answers_are_an_error,
     check_other_requests_change_nothing,
     check_support_is_in_order,
 )
@@ -17,10 +15,18 @@ from data.records import Answer, Request, Route
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-async def test_an_aggregator_is_as_every_aggregator_must_be(check: Callable[[Make], Awaitable[None]], kind: str) -> None:
-    if check is check_no_answers_are_an_error and KINDS[kind].asks:  # type: ignore[attr-defined]
-        pytest.skip("it asks the experts itself")
-    await check(partial(make_aggregator, kind))
+async def test_an_aggregator_is_as_every_aggregator_must_be(
+    check: Callable[[Make], Awaitable[None]], kind: str, make: Callable[[str], Make]
+) -> None:
+    await check(make(kind))
+
+
+@pytest.mark.parametrize("name", DEFENCES)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_a_defended_combiner_is_as_every_aggregator_must_be(
+    check: Callable[[Make], Awaitable[None]], name: str, make: Callable[[str], Make]
+) -> None:
+    await check(lambda: defended(make("learned")(), name))
 
 
 class First(Vote):
@@ -62,5 +68,5 @@ def test_an_unknown_kind_or_setting_is_named() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_aggregator_knows_the_name_of_its_kind(kind: str) -> None:
-    assert make_aggregator(kind).kind == kind
+def test_an_aggregator_knows_the_name_of_its_kind(kind: str, make: Callable[[str], Make]) -> None:
+    assert make(kind)().kind == kind

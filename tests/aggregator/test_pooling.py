@@ -83,15 +83,27 @@ def test_the_gradient_is_that_of_the_loss(seed: int, strength: float) -> None:
     _, known = opinions_of(planted(12, {"a": 1.0, "b": 0.0, "c": -1.0}, seed))
     known.told[3, 1] = 0.0  # a missing cell
     weights = np.random.default_rng(seed).normal(size=3)
-    _, slope = known.loss(weights, strength)
+    _, slope = known.loss(weights, strength, 0.3)
     for at, step in enumerate(np.eye(3) * 1e-5):
-        rise = (known.loss(weights + step, strength)[0] - known.loss(weights - step, strength)[0]) / 2e-5
+        rise = (known.loss(weights + step, strength, 0.3)[0] - known.loss(weights - step, strength, 0.3)[0]) / 2e-5
         assert slope[at] == pytest.approx(rise, abs=1e-6)
 
 
-def test_few_questions_leave_the_weights_near_equal_ones() -> None:
+def test_one_question_leaves_the_weights_equal() -> None:
     learned = fit_pool(planted(1, {"a": 3.0, "b": 0.0}))
     assert list(learned.weights.values()) == pytest.approx([0.5, 0.5], abs=0.1)
+
+
+def test_experts_that_are_too_sure_get_small_weights_and_equal_ones_where_none_is_better() -> None:
+    table = planted(100, dict.fromkeys("abc", 0.0))
+    loud = [json.dumps({name: 8 * value for name, value in json.loads(told).items()}) for told in table["logprobs"]]
+    learned = fit_pool(table.assign(logprobs=loud))
+    assert max(map(abs, learned.weights.values())) < 0.1
+    _, known = opinions_of(planted(100, dict.fromkeys("abc", 1.0)))
+    assert known.size() == pytest.approx(1 / 3, abs=1e-4)
+    _, known = opinions_of(planted(100, dict.fromkeys("abc", 0.2)))
+    losses = [known.loss(np.full(3, known.size() * change))[0] for change in (0.9, 1, 1.1)]
+    assert losses[1] == min(losses)
 
 
 def test_missing_cells_and_rows_of_other_kinds_are_left_alone() -> None:

@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from aggregator.pooling import PROMPTS, fit_pool
@@ -107,7 +108,9 @@ def test_the_mixture_answers_by_a_pool_that_was_learned(
     run: Run, mixture: Callable[..., Path], config: Path, tasks: Path, tmp_path: Path
 ) -> None:
     assert run("profile", "-c", config, "--tasks", tasks, "-o", tmp_path / "s.jsonl", "--options", "--prompt", "one=One letter.")[0] == 0
-    fit_pool(read_scores(tmp_path / "s.jsonl")).save(tmp_path / "pool")
+    table = read_scores(tmp_path / "s.jsonl")
+    again = [table.assign(query_id=table["query_id"] + f"-{at}", query=table["query"] + f" ({at})") for at in range(20)]
+    fit_pool(pd.concat(again)).save(tmp_path / "pool")
     scripts = {"a": RULES, "b": SILENT}
     served = mixture(
         experts=[{"name": n, "model": "-", "engine": "scripted", "options": {"script": s}} for n, s in scripts.items()],

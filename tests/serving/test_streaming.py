@@ -125,7 +125,7 @@ async def test_an_aggregator_may_ask_the_reserve_one_by_one() -> None:
 
 class Twice(Aggregator):
     kind: ClassVar[str] = "twice"
-    asks: ClassVar[bool] = True
+    asks: bool = True
 
     async def aggregate(self, request: Request, answers: Sequence[Answer], route: Route, ask: Ask) -> Answer:
         assert not answers
