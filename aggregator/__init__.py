@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from aggregator.auto import Auto
 from aggregator.bandit import Bandit
 from aggregator.base import Aggregator, AggregatorError, Ask
 from aggregator.debate import Debate
@@ -21,7 +22,7 @@ from aggregator.split import Split
 from aggregator.vote import Vote, Weighted
 
 _CHOOSING = (Best, Vote, Weighted, Medoid, Learned, Ranked, Bandit)
-_ASKING = (Pooled, Fuse, Layers, SelfMoA, SelfMoASeq, Judge, Debate, Deliberate, Split)
+_ASKING = (Auto, Pooled, Fuse, Layers, SelfMoA, SelfMoASeq, Judge, Debate, Deliberate, Split)
 KINDS: dict[str, Callable[..., Aggregator]] = {kind.kind: kind for kind in (*_CHOOSING, *_ASKING)}
 """Every kind of aggregator, by the name that configs use."""
 

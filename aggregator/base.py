@@ -67,6 +67,10 @@ class Aggregator(Protocol):
         """
         ...
 
+    def suited(self, request: Request, route: Route) -> Aggregator:
+        """The aggregator that a request gets: this one, but for one that chooses among others."""
+        return self
+
     def more(self, request: Request, answers: Sequence[Answer], route: Route, final: Answer) -> int:
         """Say how many of the route's reserve to ask next; 0 is for an answer that stands.
 

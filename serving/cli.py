@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from data.records import CounterpointError
-from serving import cli_pool, cli_router
+from serving import cli_combiner, cli_pool, cli_router
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ app = typer.Typer(
 adapter_app = typer.Typer(help="Train LoRA specialists.", no_args_is_help=True)
 encoder_app = typer.Typer(help="Make text encoders.", no_args_is_help=True)
 app.add_typer(cli_router.app, name="router")
+app.add_typer(cli_combiner.app, name="combiner")
 app.add_typer(adapter_app, name="adapter")
 app.add_typer(encoder_app, name="encoder")
 
@@ -284,7 +285,10 @@ def replay(
     table = cli_router.left_out(read_scores(scores), exclude)
     kinds = list(dict.fromkeys(aggregator or ["weighted"]))  # what cannot be done is refused before anything is routed
     fitted_too = {name: value for name, value in (("path", combiner), ("price", price)) if value is not None}
-    made = [make_aggregator(kind, **{name: value for name, value in fitted_too.items() if name in settings_of(kind)}) for kind in kinds]
+    takers = [kind for kind in kinds if "price" in settings_of(kind)]
+    if fitted_too and not takers:
+        raise CounterpointError(f"--combiner and --price are for the aggregators learned and rank, not for {', '.join(kinds)}")
+    made = [make_aggregator(kind, **(fitted_too if kind in takers else {})) for kind in kinds]
     has_splits = "split" in table.columns
     rows = rows_of(table, (split or ["test"]) if has_splits else None)
     if router is None and not has_splits:

@@ -269,6 +269,7 @@ class Pipeline:
         route = route or self.route(request)
         own = request.aggregator in (None, self.aggregator.kind)
         aggregator = self.aggregator if own else make_aggregator(str(request.aggregator))
+        aggregator = aggregator.suited(request, route)
         yield route
         asking = Asking(self.pool, request, lambda text: self._part(request, text), self._numbers)
         began = time.monotonic()

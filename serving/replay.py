@@ -47,10 +47,11 @@ async def aggregate_first(
     for request, route, answers in rows:
         reserve = route.experts[k:most] if most is not None else ()
         cut = Route(route.experts[:k], route.weights[:k], route.primary, route.scores, reserve=reserve)
-        final = await aggregator.aggregate(request, answers[: len(cut.experts)], cut, ask)
-        while cut.reserve and (wanted := aggregator.more(request, answers[: len(cut.experts)], cut, final)) > 0:
+        chosen = aggregator.suited(request, cut)
+        final = await chosen.aggregate(request, answers[: len(cut.experts)], cut, ask)
+        while cut.reserve and (wanted := chosen.more(request, answers[: len(cut.experts)], cut, final)) > 0:
             cut = with_reserve(cut, wanted)
-            final = await aggregator.aggregate(request, answers[: len(cut.experts)], cut, ask)
+            final = await chosen.aggregate(request, answers[: len(cut.experts)], cut, ask)
         parts = answers[: len(cut.experts)]
         right.append(score(request, final) if final.text and final.error is None else 0.0)
         calls.append(len(parts))
@@ -83,11 +84,19 @@ async def aggregate_recorded(
     Raises:
         CounterpointError: The aggregator needs an LLM.
     """
+    rows, score = played(queries, routes, recorded)
+    return await aggregate_first(name, rows, k, aggregator, score, most)
+
+
+def played(
+    queries: pd.DataFrame, routes: Sequence[Route], recorded: Recorded
+) -> tuple[list[tuple[Request, Route, list[Answer]]], Callable[[Request, Answer], float]]:
+    """Recorded answers as `aggregate_first` takes them, and what scores a final one by the expert that gave it."""
     rows = [
         (Request(query_id, (Message("user", query),)), route, [recorded.answer(query_id, expert) for expert in route.experts])
         for query_id, query, route in zip(queries["query_id"], queries["query"], routes, strict=True)
     ]
-    return await aggregate_first(name, rows, k, aggregator, lambda request, final: recorded.score(request.id, final.expert), most)
+    return rows, lambda request, final: recorded.score(request.id, final.expert)
 
 
 def routes_of(router: Router, queries: pd.DataFrame, experts: Sequence[str], k: int, tick: Tick = lambda done, total: None) -> list[Route]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aggregator import Aggregator, make_aggregator
+from aggregator.auto import Auto, Choice, Measured, save_choice
 from aggregator.evidence import Asked
 from aggregator.learned import Example, Learned, Ranked
 from data.records import Answer
@@ -36,7 +37,12 @@ def combiners(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder, examples = tmp_path_factory.mktemp("combiners"), graded(200)
     for kind in (Learned, Ranked):
         kind.fit(examples, bag=1).save(folder / kind.kind)
-    return {kind.kind: folder / kind.kind for kind in (Learned, Ranked)}
+    rng = np.random.default_rng(0)
+    right = {"vote": rng.integers(0, 2, 20).astype(float), "learned": rng.integers(0, 2, 20).astype(float)}
+    measured = Measured([f"What is {at} + 1?" for at in range(20)], np.full(20, 0.5), right, dict.fromkeys(right, np.ones(20)))
+    settings = {"vote": {"kind": "vote"}, "learned": {"kind": "learned", "path": str(folder / "learned")}}
+    save_choice(Choice.fit(measured, 0.0), settings, folder / "auto")
+    return {kind.kind: folder / kind.kind for kind in (Learned, Ranked, Auto)}
 
 
 @pytest.fixture
