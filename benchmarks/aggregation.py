@@ -163,7 +163,7 @@ def pools(bench: Bench, folder: Path) -> str:
         made = kept_in(Learned.fit(bench.examples(without=without)), folder / f"pool{number}")
         for k in (3, len(bench.experts) - len(without)):
             vote, ours = bench.play(make_aggregator("vote"), k, without), bench.play(made, k, without)
-XX
+            rows.append(beside(f"| {title} | {k}", ours.right, vote.right))
     learn, check = bench.foretold[0]["category"].to_numpy(str), bench.tested[0]["category"].to_numpy(str)
     names = sorted(set(check))
     rows += ["", "| subjects left out | calls | majority | combiner fitted on the others | gain, paired |", "|---|---|---|---|---|"]
