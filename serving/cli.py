@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -11,17 +10,15 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from data.records import CounterpointError
 from serving import cli_combiner, cli_pool, cli_router
-
-T = TypeVar("T")
+from serving.cli_common import ConfigOption, JsonOption, config_of, kept, prepare, run_until_done, say
 
 app = typer.Typer(
     name="counterpoint",
@@ -38,8 +35,6 @@ app.add_typer(cli_combiner.app, name="combiner")
 app.add_typer(adapter_app, name="adapter")
 app.add_typer(encoder_app, name="encoder")
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The mixture's YAML; without it, the mixture that ships.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 ScoresOption = Annotated[Path, typer.Option("--scores", help="Score table: .parquet, .jsonl or .csv.")]
 
 
@@ -65,42 +60,6 @@ def _be_quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def _config(path: Path | None) -> Any:
-    from serving.config import load_config
-    from serving.demo import demo_config
-
-    return demo_config() if path is None else load_config(path)
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(work)
-
-
-@contextmanager
-def _kept() -> Iterator[None]:
-    """Tell whoever stops a job that it can go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        _say("stopped; what was finished is kept, run it again to go on")
-        raise
-
-
-def _say(line: str) -> None:
-    from serving.show import notes
-
-    notes.print(line)
-
-
-def _prepare(config: Any) -> None:
-    """Convert or download the weights of local experts before anything starts, so that a slot never waits for it unseen."""
-    from experts.models import resolve
-    from serving.config import expert_specs
-
-    for model, revision in dict.fromkeys((s.model, s.revision) for s in expert_specs(config) if s.engine in ("vllm", "transformers")):
-        resolve(model, revision, _say)
-
-
 @app.command()
 def demo(
     questions: Annotated[int, typer.Option(help="Test questions to answer.", min=24, max=440)] = 120,
@@ -124,10 +83,10 @@ def demo(
         Pipeline.of(config)
         console.print(f"ready: {', '.join(expert.name for expert in config.experts)}")
         return
-    _prepare(config)
+    prepare(config)
     scratch = (keep or Path(tempfile.mkdtemp(prefix="counterpoint-"))) if from_scratch else None
     with progress_bars() as tick:
-        report = _run(run_demo(questions, arrival=arrival, scratch=scratch, tick=tick))
+        report = run_until_done(run_demo(questions, arrival=arrival, scratch=scratch, tick=tick))
     if as_json:
         print(json.dumps(report.json(), indent=1))  # noqa: T201
     else:
@@ -151,17 +110,17 @@ def ask(
     from serving.protocol import explain_json, usage_json
     from serving.show import explanation
 
-    mixture = _config(config)
+    mixture = config_of(config)
     request = one_question(question, k=k, aggregator=aggregator)
     pipeline = Pipeline.of(mixture)
     route = pipeline.route(request)  # what cannot be asked is refused before anything is loaded
-    _prepare(mixture)
+    prepare(mixture)
 
     async def work() -> Any:
         async with pipeline:
             return await pipeline.answer(request, route)
 
-    answer, trace = _run(work())
+    answer, trace = run_until_done(work())
     if answer.error is not None:
         raise CounterpointError(answer.error)
     if as_json:
@@ -195,7 +154,7 @@ def tasks(
     except ValueError as error:
         raise CounterpointError(str(error)) from error
     write_tasks(made, output)
-    _say(f"{len(made)} tasks in {output}")
+    say(f"{len(made)} tasks in {output}")
 
 
 @app.command()
@@ -224,20 +183,20 @@ def profile(
     from serving.profile import profile as run_profile
     from serving.show import console, progress_bars
 
-    mixture, wanted = _config(config), read_tasks(tasks)
+    mixture, wanted = config_of(config), read_tasks(tasks)
     specs = expert_specs(mixture)
     names = expert or [spec.name for spec in specs]
     if unknown := [name for name in names if name not in {spec.name for spec in specs}]:
         raise CounterpointError(f"no expert is called {unknown[0]!r}; the mixture has {', '.join(spec.name for spec in specs)}")
     prompts = _prompts(prompt, wanted) if options or prompt else {}
-    _prepare(mixture)
+    prepare(mixture)
 
     async def work(tick: Callable[[str, int, int], None]) -> Any:
         async with ExpertPool(specs, mixture.pool.build()) as pool:
             return await run_profile(pool, wanted, names, output, lambda done, total, _: tick("answers", done, total), prompts)
 
-    with _kept(), progress_bars() as tick:
-        table = _run(work(tick))
+    with kept(), progress_bars() as tick:
+        table = run_until_done(work(tick))
     means = table.groupby("expert", sort=False)["score"].mean()
     console.print(f"{len(table)} answers in {output}: " + ", ".join(f"{name} {100 * mean:.1f}%" for name, mean in means.items()))
 
@@ -295,7 +254,7 @@ def replay(
         raise CounterpointError(f"{scores} has no splits to fit a router on: give one by --router")
     train = rows_of(table, ["train", "tune"]) if has_splits and {"train", "tune"} & set(table["split"]) else None
     if train is not None and (leaked := count_leaked(table, ["train", "tune"])):
-        _say(f"left out {leaked} questions of train and tune whose text also stands in test")
+        say(f"left out {leaked} questions of train and tune whose text also stands in test")
     with progress_bars() as tick:
         fitted: Router
         if router is None:
@@ -305,7 +264,7 @@ def replay(
         experts = [name for name in experts_of(rows) if name in fitted.experts_]
         k = min(k, max(1, len(experts)))
         most = None if most is None else min(max(most, k), len(experts))
-        top, mixtures = _run(run_replay(rows, fitted, k, made, most, lambda done, total: tick("questions", done, total)))
+        top, mixtures = run_until_done(run_replay(rows, fitted, k, made, most, lambda done, total: tick("questions", done, total)))
     final = mixtures[0] if k > 1 or most else top
     controls = baselines(rows, train, experts)
     systems = [*controls, top, *(mixtures if k > 1 or most else [])]
@@ -364,16 +323,16 @@ def batch(
         raise CounterpointError(f"input and output are the same file: {source}")
     with Journal(output):  # a path that cannot be written is told before models are loaded
         pass
-    mixture = _config(config)
+    mixture = config_of(config)
     pipeline = Pipeline.of(mixture)
-    _prepare(mixture)
+    prepare(mixture)
 
     async def work(tick: Callable[[str, int, int], None]) -> Any:
         async with pipeline:
             return await run_batch(pipeline, source, output, lambda done, total: tick("requests", done, total), choose)
 
-    with _kept(), progress_bars() as tick:
-        report = _run(work(tick))
+    with kept(), progress_bars() as tick:
+        report = run_until_done(work(tick))
     if as_json:
         print(json.dumps(asdict(report)))  # noqa: T201
     else:
@@ -394,7 +353,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     from serving.check import check as run_check
     from serving.check import report_lines
 
-    report = run_check(_config(config))
+    report = run_check(config_of(config))
     print(json.dumps(report.json(), ensure_ascii=False, indent=1) if as_json else "\n".join(report_lines(report)))  # noqa: T201
     for error in report.errors:
         print(f"counterpoint: {error}", file=sys.stderr)  # noqa: T201
@@ -472,7 +431,7 @@ def adapter_fit(
     command += f" --batch {batch} --learning-rate {learning_rate:g} --per-family {per_family} --seed {seed} -o {output.name}"
     with progress_bars() as tick:
         report = fit_adapter(
-            resolve(model, None, _say), examples, output, system=system, recipe=recipe, command=command,
+            resolve(model, None, say), examples, output, system=system, recipe=recipe, command=command,
             on_step=lambda step, loss: tick(f"loss {loss:.3f}", step, steps),
         )  # fmt: skip
     console.print(f"{output}: {report['weights']} weights, {report['minutes']} minutes, last loss {report['loss'][-1]}")
@@ -492,23 +451,23 @@ def serve(
 
     def reload() -> None:
         try:
-            again = _listening(_config(config), host, port)
-            _prepare(again)
-            _say(gateway.reload(again))
+            again = _listening(config_of(config), host, port)
+            prepare(again)
+            say(gateway.reload(again))
         except CounterpointError as error:
-            _say(f"not reloaded: {error}")
+            say(f"not reloaded: {error}")
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
-    mixture = _listening(_config(config), host, port)
-    _prepare(mixture)
+    mixture = _listening(config_of(config), host, port)
+    prepare(mixture)
     address = gateway.start(mixture)
     if mixture.serving.host not in gateway.LOOPBACK:
-        _say("this endpoint asks for no key yet: everyone who reaches it may use it and the keys of its experts")
-    _say(f"{mixture.name} listens at {address}/v1 with {', '.join(expert.name for expert in mixture.experts)}; Ctrl-C ends it")
+        say("this endpoint asks for no key yet: everyone who reaches it may use it and the keys of its experts")
+    say(f"{mixture.name} listens at {address}/v1 with {', '.join(expert.name for expert in mixture.experts)}; Ctrl-C ends it")
     try:
         gateway.wait_for_end(on_hangup=reload)
     finally:
-        _say("ending")
+        say("ending")
         gateway.stop()
 
 
@@ -525,16 +484,16 @@ def chat(
     from serving import gateway
     from serving.page import check_streamlit, running_page
 
-    mixture = _listening(_config(config), None, port)
+    mixture = _listening(config_of(config), None, port)
     gateway.check_port("127.0.0.1", page_port)
-    _prepare(mixture)
+    prepare(mixture)
     check_streamlit()
     address = gateway.start(mixture)
     try:
         with running_page(address, mixture.name, page_port) as page:
-            _say(f"the page is at http://127.0.0.1:{page_port}, the endpoint at {address}/v1; Ctrl-C ends both")
+            say(f"the page is at http://127.0.0.1:{page_port}, the endpoint at {address}/v1; Ctrl-C ends both")
             gateway.wait_for_end(page)
-            _say("ending")
+            say("ending")
     finally:
         gateway.stop()
 

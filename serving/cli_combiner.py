@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from data.records import CounterpointError
+from serving.cli_common import ConfigOption, JsonOption, config_of, prepare, run_until_done
 from serving.cli_router import left_out
 
 if TYPE_CHECKING:
     from aggregator.learned import Fitted
+    from serving.evaluation.aggregation import Ranking
     from serving.evaluation.combining import Point
 
 app = typer.Typer(help="Train and measure combiners, and compare aggregators.", no_args_is_help=True)
@@ -23,7 +25,6 @@ OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Folder of th
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of the artefact.")]
 SplitOption = Annotated[list[str] | None, typer.Option(help="Splits to use.")]
 ExcludeOption = Annotated[list[str] | None, typer.Option(help="Experts of the table to leave out.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command("fit")
@@ -106,8 +107,6 @@ def evaluate(
 
     Example: `counterpoint combiner eval combiner --scores scores.parquet --router router --split test`
     """
-    import asyncio
-
     from data.scores import read_scores, rows_of
     from router import load_router
     from serving.evaluation.combining import measure
@@ -117,13 +116,13 @@ def evaluate(
     table = left_out(read_scores(scores), exclude)
     rows = rows_of(table, (split or ["test"]) if "split" in table.columns else None)
     with progress_bars() as tick:
-        counts, prices = asyncio.run(measure(rows, load_router(router), combiner, tick))
+        counts, prices = run_until_done(measure(rows, load_router(router), combiner, tick))
     if as_json:
         body = {"calls": [point.row() for point in counts], "prices": [point.row() for point in prices]}
         print(json.dumps(body, indent=1))  # noqa: T201
         return
     for line in lines_of(counts, prices):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def lines_of(counts: list[Point], prices: list[Point]) -> list[str]:
@@ -158,7 +157,169 @@ def kinds() -> None:
 
     for name, made in KINDS.items():
         asks = "asks an LLM" if getattr(made, "llm", False) else "no LLM"
-        console.print(f"{name:<12} {asks:<12} {(made.__doc__ or '').splitlines()[0]}", markup=False)
+        console.print(f"{name:<12} {asks:<12} {(made.__doc__ or '').splitlines()[0]}", markup=False, soft_wrap=True)
     console.print()
     for name, defence in DEFENCES.items():
-        console.print(f"{name:<15} defence   {(defence.__doc__ or '').splitlines()[0]}", markup=False)
+        console.print(f"{name:<15} defence   {(defence.__doc__ or '').splitlines()[0]}", markup=False, soft_wrap=True)
+
+
+KindsOption = Annotated[
+    list[str] | None,
+    typer.Option("--kind", help="A kind of aggregator, as NAME or NAME={settings}: `--kind vote --kind 'big={kind: fuse, expert: a}'`."),
+]
+
+
+@app.command("bench")
+def bench(
+    scores: ScoresOption,
+    tasks: Annotated[Path, typer.Option(help="Labelled questions that the table has answers to, JSON lines.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Answers, JSON lines; where they are there, the run goes on.")],
+    config: ConfigOption = None,
+    expert: Annotated[list[str] | None, typer.Option(help="Only these experts; all unless told.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Limit of an answer.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.", min=0)] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank the experts as aggregators: who writes the right answer from a right one and two wrong ones, per task and skill.
+
+    Example: `counterpoint combiner bench -c mixture.yaml --scores scores.parquet --tasks tune.jsonl -o bench.jsonl`
+    """
+    from data.records import Sampling
+    from data.scores import read_scores
+    from data.statistics import bootstrap
+    from data.tasks import read_tasks
+    from experts.pool import ExpertPool
+    from serving.config import expert_specs
+    from serving.evaluation.aggregation import rank_experts
+    from serving.show import console, progress_bars
+
+    mixture, wanted, table = config_of(config), read_tasks(tasks), read_scores(scores)
+    specs = expert_specs(mixture)
+    prepare(mixture)
+
+    with progress_bars() as tick:
+
+        async def work() -> Ranking:
+            async with ExpertPool(specs, mixture.pool.build()) as pool:
+                names = expert or [spec.name for spec in specs]
+                return await rank_experts(pool, wanted, table, names, output, tick, sampling=Sampling(max_tokens), seed=seed)
+
+        ranking = run_until_done(work())
+    if as_json:
+        print(json.dumps(ranking.json(), indent=1))  # noqa: T201
+        return
+    for row in ranking.candidates:
+        interval = bootstrap(row.right)
+        tie = ", a tie with the best" if row.behind.tie and row is not ranking.candidates[0] else ""
+        console.print(
+            f"{row.expert:<20} {100 * interval.mean:5.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+            f"  {row.tokens.mean():.0f} tokens{tie}",
+            markup=False,
+            soft_wrap=True,
+        )
+    for title, table_ in (("category", ranking.by_category()), ("skill", ranking.by_skill())):
+        for name, means in table_.items():
+            best = max(means, key=means.__getitem__)
+            console.print(f"{title} {name}: {best}, {100 * means[best]:.1f}", markup=False, soft_wrap=True)
+
+
+@app.command("measure")
+def measure_kinds_of(
+    tasks: Annotated[Path, typer.Option(help="Labelled questions, JSON lines.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Rows by question and kind, JSON lines; where it is there, the run goes on.")
+    ],
+    config: ConfigOption = None,
+    kind: KindsOption = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Limit of an answer.", min=1)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the live mixture answer labelled questions once for each kind of aggregator.
+
+    Example: `counterpoint combiner measure -c mixture.yaml --tasks tune.jsonl --kind vote --kind fuse --kind self -o measured.jsonl`
+    """
+    from data.records import Sampling
+    from data.tasks import read_tasks
+    from serving.evaluation.aggregation import gaps, measure_kinds, systems_of
+    from serving.show import console, progress_bars, systems_table
+
+    mixture, wanted, kinds = config_of(config), read_tasks(tasks), _kinds(kind)
+    prepare(mixture)
+    with progress_bars() as tick:
+        outcomes = run_until_done(measure_kinds(mixture, wanted, [*kinds.items()], output, tick, sampling=Sampling(max_tokens)))
+    systems = systems_of(outcomes, list(kinds))
+    if as_json:
+        print(json.dumps([system.row() for system in systems], indent=1))  # noqa: T201
+        return
+    console.print(systems_table(systems, f"{len(wanted)} questions of {tasks.name}; accuracy in percent, tokens a question"))
+    for name, gap in gaps(systems, systems[0].name).items():
+        verdict = ", a tie" if gap.tie else ""
+        console.print(f"{name} - {systems[0].name}: {100 * gap.mean:+.1f} points [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]{verdict}")
+
+
+@app.command("choose")
+def choose(
+    measured: Annotated[list[Path], typer.Option("--measured", help="What `combiner measure` wrote; may be repeated.")],
+    output: OutputOption,
+    kind: KindsOption = None,
+    price: Annotated[float, typer.Option(help="Share of right answers that a thousand tokens must gain.", min=0)] = 0.0,
+) -> None:
+    """Learn which kind of aggregator is worth its tokens on which questions, for the kind `auto`.
+
+    Example: `counterpoint combiner choose --measured measured.jsonl --kind vote --kind fuse --price 0.02 -o choice`
+    """
+    import numpy as np
+
+    from aggregator.auto import Choice, Measured, save_choice
+    from serving.evaluation.aggregation import Outcome, shared_of
+    from serving.journal import read_rows
+    from serving.show import console
+
+    kinds = _kinds(kind)
+    names = Outcome.__dataclass_fields__
+    try:
+        rows = [Outcome(**{name: row[name] for name in names}) for path in measured for row in read_rows(path)]
+    except KeyError as error:
+        raise CounterpointError(f"--measured: a row has no {error}; wanted what `counterpoint combiner measure` writes") from error
+    by_kind = shared_of(rows, list(kinds))
+    first = next(iter(by_kind.values()))
+    choice = Choice.fit(
+        Measured(
+            [row.query for row in first],
+            np.array([row.best_score for row in first]),
+            {name: np.array([row.right for row in each]) for name, each in by_kind.items()},
+            {name: np.array([row.prompt_tokens + row.completion_tokens for row in each], dtype=float) for name, each in by_kind.items()},
+        ),
+        price,
+    )
+    save_choice(choice, kinds, output)
+    console.print(
+        f"choice among {', '.join(choice.names)}, fitted on {len(first)} questions, in {output}; best as a whole: {choice.names[0]}"
+    )
+
+
+def _kinds(given: list[str] | None) -> dict[str, dict[str, Any]]:
+    """Kinds of aggregators with their settings, by name.
+
+    Raises:
+        CounterpointError: One is no kind, or is there twice.
+    """
+    import yaml
+
+    from serving.config import AggregatorConfig
+
+    made: dict[str, dict[str, Any]] = {}
+    for text in given or ["best", "vote", "weighted"]:
+        name, _, settings = text.partition("=")
+        try:
+            read = yaml.safe_load(settings) if settings else {}
+        except yaml.YAMLError as error:
+            raise CounterpointError(f"--kind {name}: {settings!r} is no mapping of settings") from error
+        if not isinstance(read, dict) or name in made:
+            raise CounterpointError(f"--kind wants NAME or NAME={{settings}}, each NAME once, not {text!r}")
+        made[name] = {"kind": name} | read
+        try:
+            AggregatorConfig(**made[name]).build()
+        except ValueError as error:
+            raise CounterpointError(f"--kind {name}: {str(error).partition('Value error, ')[2].partition(' [')[0] or error}") from error
+    return made

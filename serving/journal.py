@@ -101,6 +101,24 @@ class Journal:
         self._file.close()
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read the whole rows of a journal that nobody need be writing.
+
+    Raises:
+        JournalError: It is absent, or a line is no object.
+    """
+    try:
+        *whole, tail = path.read_bytes().split(b"\n")
+        rows = [json.loads(line) for line in [*whole, *([tail] if _parses(tail) else [])]]
+    except OSError as error:
+        raise JournalError(f"nothing at {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise JournalError(f"{path} is no file of JSON lines: {error}") from error
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise JournalError(f"{path} is no file of JSON lines: wanted an object a line")
+    return rows
+
+
 def _lock(file: BinaryIO) -> None:
     """Keep a second run from writing the same file; the lock goes with the process."""
     try:
