@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -52,18 +52,24 @@ class Bandit(Aggregator):
         self._reward = np.zeros(len(SEEN))
         self._open: dict[str, tuple[str, list[float]]] = {}
         self._lock = threading.Lock()
-        for line in self._lines():
-            self._learn(str(line["expert"]), [float(value) for value in line["seen"]], float(line["reward"]))
+        for expert, seen, reward in self._lines():
+            self._learn(expert, seen, reward)
 
-    def _lines(self) -> list[dict[str, Any]]:
+    def _lines(self) -> list[tuple[str, list[float], float]]:
         if self.path is None or not self.path.exists():
             return []
         try:
             text = self.path.read_text(encoding="utf-8")
-            whole = text[: text.rfind("\n") + 1]  # a line that was cut off was not learned
-            return [json.loads(line) for line in whole.splitlines()]
-        except (OSError, ValueError) as error:
+            whole = text[: text.rfind("\n") + 1]
+            if whole != text:  # a line that was cut off was not learned, and the next one must not go on with it
+                self.path.write_text(whole, encoding="utf-8")
+            lines = [json.loads(line) for line in whole.splitlines()]
+            made = [(str(line["expert"]), [float(value) for value in line["seen"]], float(line["reward"])) for line in lines]
+            if any(len(seen) != len(SEEN) for _, seen, _ in made):
+                raise ValueError(f"wanted {len(SEEN)} numbers of an answer")
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise AggregatorError(f"the aggregator 'bandit': its log {self.path} cannot be read: {error}") from error
+        return made
 
     async def aggregate(self, request: Request, answers: Sequence[Answer], route: Route, ask: Ask) -> Answer:
         """Pick the answer that promises most; equals are decided by the order of the route."""

@@ -310,6 +310,8 @@ class History(Defended):
         path: A JSON file of counts to read instead, `{"expert": [agreed, total]}`.
         prior: The a: how many answers the router's score is worth.
         threshold: Least trust of an expert that is heard, from 0 to 1.
+        memory: Where an expert's count grows beyond it, `observe` halves the count, so that who begins to lie is found out soon;
+            None keeps all.
 
     Raises:
         AggregatorError: A setting is out of its range, or the counts are none.
@@ -321,7 +323,13 @@ class History(Defended):
     kind: ClassVar[str] = "history"
 
     def __init__(
-        self, inner: Aggregator, counts: Counts | None = None, path: str | None = None, prior: float = 10.0, threshold: float = 0.5
+        self,
+        inner: Aggregator,
+        counts: Counts | None = None,
+        path: str | None = None,
+        prior: float = 10.0,
+        threshold: float = 0.5,
+        memory: int | None = None,
     ) -> None:
         super().__init__(inner)
         if counts is not None and path is not None:
@@ -330,7 +338,9 @@ class History(Defended):
             raise AggregatorError(f"prior must be above 0, not {prior}")
         if not 0 <= threshold <= 1:
             raise AggregatorError(f"threshold must be from 0 to 1, not {threshold}")
-        self.prior, self.threshold = prior, threshold
+        if memory is not None and memory < 1:
+            raise AggregatorError(f"memory must be at least 1, not {memory}")
+        self.prior, self.threshold, self.memory = prior, threshold, memory
         self.counts_ = _checked(_read(path) if path is not None else counts or {}, path or "the mapping")
 
     def trust(self, expert: str, score: float) -> float:
@@ -350,6 +360,8 @@ class History(Defended):
         """Count who agreed with the others on a question."""
         for expert, agreed in agreements(answers, question):
             before = self.counts_.get(expert, (0, 0))
+            while self.memory is not None and before[1] >= self.memory:
+                before = before[0] // 2, before[1] // 2
             self.counts_[expert] = (before[0] + agreed, before[1] + 1)
 
     def save(self, path: str | Path) -> None:

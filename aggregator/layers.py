@@ -52,6 +52,7 @@ class Layers(Aggregator):
         if twice := [name for name in proposers or () if (proposers or []).count(name) > 1]:
             raise AggregatorError(f"proposers names {twice[0]!r} twice; each expert answers once in a layer")
         self.layers, self.proposers, self.expert = layers, proposers, expert
+        self.asks = proposers is not None  # who the route asks would be left out
 
     async def aggregate(self, request: Request, answers: Sequence[Answer], route: Route, ask: Ask) -> Answer:
         """Pass the answers through the layers; a single one is given as it is."""

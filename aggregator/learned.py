@@ -155,11 +155,11 @@ class Fitted(Aggregator):
                     x, y = self._lessons(table.rows[group][:, self.columns], table.labels[group])
                     rows.append(x)
                     labels.append(y)
-        x, y = np.concatenate(rows), np.concatenate(labels)
+        y = np.concatenate(labels or [np.zeros(0)])
         if len(set(y.tolist())) < 2:
             raise AggregatorError("a combiner needs right and wrong answers to learn from; here all are alike")
         leaf = min(200, max(5, len(y) // 100))
-        return Trees.fit(x, y, trees=150, rate=0.05, leaves=15, smallest=leaf, ridge=5.0, seed=seed, max_features=0.4)
+        return Trees.fit(np.concatenate(rows), y, trees=150, rate=0.05, leaves=15, smallest=leaf, ridge=5.0, seed=seed, max_features=0.4)
 
     def _lessons(self, rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the trees learn from one question."""

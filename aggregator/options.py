@@ -66,6 +66,7 @@ def _numbers(column: dict[str, np.ndarray], options: Sequence[str], values: np.n
     if len(known) < 3:
         return
     size = np.abs(values[known])
+    size[size > 0] = size[size > 0].clip(1e-150, 1e150)  # their ratios stay finite
     for at, mine in zip(known, size, strict=True):
         column["number"][at] = 1.0
         value, others = values[at], values[known]

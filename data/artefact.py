@@ -83,7 +83,7 @@ def read_artefact(folder: Path, what: str, versions: Sequence[int], error: type[
     except OSError as fault:
         name = Path(fault.filename or "").name
         raise error(f"no {what} in {folder}: {name} cannot be read; make one by `counterpoint {what} fit`") from fault
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise error(f"{path} is no JSON: {fault}") from fault
     if not isinstance(head, dict):
         raise error(f"{path} is damaged: wanted an object, not {type(head).__name__}")

@@ -45,8 +45,9 @@ def scores_out_of_fold(router: Router, table: pd.DataFrame, experts: Sequence[st
         ids = set(queries["query_id"][fold != held])
         settings = router.settings() if isinstance(router, BaseRouter) else {}
         part = type(router)(**settings).fit(table[table["query_id"].isin(ids)])
-        at = [part.experts_.index(name) for name in experts]
-        scores[fold == held] = part.scores(list(queries["query"][fold == held]))[:, at]
+        known = [at for at, name in enumerate(experts) if name in part.experts_]  # the others answered none of its questions: 0
+        columns = [part.experts_.index(experts[at]) for at in known]
+        scores[np.ix_(fold == held, known)] = part.scores(list(queries["query"][fold == held]))[:, columns]
     tick("routing out of fold", FOLDS, FOLDS)
     return queries, scores
 

@@ -398,7 +398,12 @@ def load_config(path: Path) -> MixtureConfig:
         config = MixtureConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_first_line(error, raw)}") from error
-    return _absolute(config, path.resolve().parent)
+    made = _absolute(config, path.resolve().parent)
+    try:
+        made.aggregator.build()
+    except CounterpointError as error:
+        raise ConfigError(f"{path}: aggregator: {error}") from error
+    return made
 
 
 def _first_line(error: ValidationError, raw: dict[str, Any]) -> str:

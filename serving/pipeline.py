@@ -185,7 +185,10 @@ class Pipeline:
     def _decide(self, request: Request, last: Sequence[str]) -> Route:
         request = self._within_context(request)
         scores, reasons = self._scores(request.asked)
-        return replace(self.policy.choose(request, scores, self._situation(request, last)), reasons=reasons)
+        route = self.policy.choose(request, scores, self._situation(request, last))
+        roles = {name: self.cards.get(name, Card()).role for name in route.scores}
+        known = {name: score for name, score in route.scores.items() if roles[name] != "constant" or name in route.experts}
+        return replace(route, scores=known, reasons=reasons)  # what says always the same writes and judges nothing
 
     def _scores(self, text: str) -> tuple[dict[str, float], tuple[str, ...]]:
         """Every expert's score, and what speaks for them; experts that the router does not know count as average."""

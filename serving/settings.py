@@ -37,10 +37,10 @@ def fitting(owner: str, known: Mapping[str, Any], given: Mapping[str, Any], sign
             near = difflib.get_close_matches(name, known, n=1)
             rest = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}"
             raise CounterpointError(f"{owner} has no setting {name!r}; {rest}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise CounterpointError(f"{sign}{name}: wanted a number, not {value}")
         try:
             made[name] = TypeAdapter(known[name]).validate_python(value)
         except ValidationError as error:
             raise CounterpointError(f"{sign}{name}: {error.errors()[0]['msg']}, not {value!r}") from error
+        if isinstance(made[name], float) and not math.isfinite(made[name]):  # also of the text "nan"
+            raise CounterpointError(f"{sign}{name}: wanted a number, not {value}")
     return made

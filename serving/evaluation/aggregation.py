@@ -25,8 +25,8 @@ from data.records import Answer, Call, CounterpointError, Done, Message, Request
 from data.scores import experts_of, pivot
 from data.skills import Task
 from data.statistics import Interval, bootstrap, paired
-from experts.base import Event
-from experts.pool import ExpertPool
+from experts.base import Event, ExpertSpec
+from experts.pool import ExpertPool, PoolSettings
 from router import Router
 from serving.combiner import experts_in
 from serving.config import MixtureConfig, expert_specs
@@ -246,7 +246,7 @@ async def rank_experts(
 
     Source:
         Chen et al. 2025, Symbolic Mixture-of-Experts, arXiv:2503.05641 (the choice of the aggregator by a synthetic task; the
-        prompt is that of `aggregator.fuse.Fuse`, so that what is chosen for is measured).
+        prompt is that of `aggregator.fuse.Fuse`, so that the work that is chosen for is measured; theirs samples at 0.7).
     """
     if unknown := [name for name in experts if name not in pool]:
         raise CounterpointError(f"no expert is called {unknown[0]!r}; the pool has {', '.join(pool)}")
@@ -349,18 +349,15 @@ class PoolOnce(ExpertPool):
         settings: How they share the machine.
     """
 
-    _asked: dict[tuple[str, tuple[Message, ...], Sampling], asyncio.Task[Answer]]
-
-    async def start(self) -> None:
-        """Start as any pool; nothing was asked yet."""
-        self._asked = {}
-        await super().start()
+    def __init__(self, specs: Sequence[ExpertSpec], settings: PoolSettings | None = None) -> None:
+        super().__init__(specs, settings)
+        self._told: dict[tuple[str, tuple[Message, ...], Sampling], asyncio.Task[Answer]] = {}
 
     async def stop(self) -> None:
         """Stop as any pool, and let go of what was asked."""
-        for task in self._asked.values():
+        for task in self._told.values():
             task.cancel()
-        await asyncio.gather(*self._asked.values(), return_exceptions=True)
+        await asyncio.gather(*self._told.values(), return_exceptions=True)
         await super().stop()
 
     async def answer(self, call: Call) -> Answer:
@@ -368,9 +365,9 @@ class PoolOnce(ExpertPool):
         if call.sampling.temperature > 0 and call.sampling.seed is None:
             return await self._fresh(call)
         key = call.expert, call.messages, call.sampling
-        if key not in self._asked:
-            self._asked[key] = asyncio.create_task(self._fresh(call))
-        return await asyncio.shield(self._asked[key])  # a caller that goes away takes it from nobody else
+        if key not in self._told:
+            self._told[key] = asyncio.create_task(self._fresh(call))
+        return await asyncio.shield(self._told[key])  # a caller that goes away takes it from nobody else
 
     async def stream(self, call: Call) -> AsyncGenerator[Event]:
         """Ask one expert; the whole answer comes at once."""
@@ -434,8 +431,19 @@ async def measure_kinds(
         finally:
             if pool is None:
                 await running.stop()
-    names = Outcome.__dataclass_fields__
-    return [Outcome(**{name: rows[task.query_id, kind][name] for name in names}) for kind in made for task in tasks]
+    return outcomes_of(rows[task.query_id, kind] for kind in made for task in tasks)
+
+
+def outcomes_of(rows: Iterable[Mapping[str, Any]]) -> list[Outcome]:
+    """Read outcomes from the rows that `measure_kinds` writes, such as `Journal.rows`; what else they hold is left.
+
+    Raises:
+        CounterpointError: A row lacks something.
+    """
+    try:
+        return [Outcome(**{name: row[name] for name in Outcome.__dataclass_fields__}) for row in rows]
+    except KeyError as error:
+        raise CounterpointError(f"a row is no outcome of a kind of aggregator: it has no {error.args[0]}") from error
 
 
 def made_kinds(config: MixtureConfig, kinds: Sequence[Kind]) -> dict[str, MixtureConfig]:
@@ -476,7 +484,7 @@ def _answers(
     async def one(mixture: Pipeline, kind: str, task: Task) -> tuple[str, dict[str, Any]]:
         try:
             answer, trace = await mixture.answer(requests[task.query_id], routes.get(task.query_id))
-        except CounterpointError as error:
+        except Exception as error:  # a fault in one question must not end the others
             return f"{kind}, {task.query_id}: {error}", {}
         if answer.error is not None:
             return f"{kind}, {task.query_id}: {answer.error}", {}
@@ -510,7 +518,8 @@ async def measure_replayed(
     queries, _ = pivot(table, experts)
     routes = routes_of(router, queries, experts, k, lambda done, total: tick("routing", done, total))
     categories = queries["category"].fillna("") if "category" in queries.columns else [""] * len(queries)
-    tasks = [Task(*cells, "", "exact", str(name), "") for *cells, name in zip(queries["query_id"], queries["query"], categories, strict=True)]
+    cells = zip(queries["query_id"], queries["query"], categories, strict=True)
+    tasks = [Task(query_id, query, "", "exact", str(category), "") for query_id, query, category in cells]
     rows = [
         (Request(task.query_id, (Message("user", task.query),)), route, [recorded.answer(task.query_id, name) for name in route.experts])
         for task, route in zip(tasks, routes, strict=True)

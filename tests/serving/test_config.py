@@ -171,3 +171,32 @@ def test_cards_tell_policies_what_the_config_knows(mixture: Callable[..., Path])
         "c": Card(role="constant", match=("hello|hi", "thanks")),
     }
     assert cards["c"].matches("Thanks!")
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "message"),
+    [
+        ({"kind": "fuse", "exprt": "a"}, "aggregator: the aggregator 'fuse' has no setting 'exprt'; did you mean expert?"),
+        ({"kind": "learned"}, "aggregator: the aggregator 'learned' needs path"),
+        ({"kind": "learned", "path": "nowhere"}, "aggregator: no combiner in "),
+        ({"kind": "weighted", "open_choices": "many"}, "aggregator: open_choices: Input should be a valid integer"),
+        ({"kind": "weighted", "open_choices": 1}, "aggregator: open_choices must be at least 2, not 1"),
+        ({"kind": "judge", "judge": "z"}, "aggregator: no expert is called 'z'"),
+        ({"kind": "vote", "defence": {"kind": "shield"}}, "aggregator.defence: no defence is called 'shield'; there are dropout, "),
+        ({"kind": "vote", "defence": {"kind": "filter", "size": 2}}, "aggregator.defence: the defence 'filter' has no setting 'size'"),
+        ({"kind": "self", "defence": {"kind": "filter"}}, "aggregator: the defence 'filter' needs answers, and the aggregator 'self' asks"),
+    ],
+)
+def test_a_mistake_in_an_aggregators_settings_is_told_with_the_config(
+    mixture: Callable[..., Path], aggregator: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(mixture(aggregator=aggregator))
+    assert message in str(caught.value)
+
+
+def test_paths_of_an_aggregator_start_from_the_configs_folder(mixture: Callable[..., Path]) -> None:
+    path = mixture(aggregator={"kind": "deliberate", "memory": "solved", "defence": {"kind": "groups"}})
+    config = load_config(path)
+    assert config.aggregator.settings() == {"memory": str(path.parent / "solved")}
+    assert config.aggregator.build().kind == "groups"

@@ -18,7 +18,8 @@ from experts import ExpertSpec
 from experts.pool import ExpertPool
 from experts.slot import start_ray
 from router import FixedK
-from serving.pipeline import Finished, Pipeline, Written, one_question
+from serving.asking import Written
+from serving.pipeline import Finished, Pipeline, one_question
 
 pytestmark = pytest.mark.slow
 

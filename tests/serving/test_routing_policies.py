@@ -20,9 +20,10 @@ from router import OracleRouter, RouterError
 from router.cards import Card
 from router.policy import Cascade, CountingPolicy, FixedK, Recruit, SelfSample
 from router.preference import Preference
+from serving.asking import Written
 from serving.config import load_config
 from serving.gateway import Gateway
-from serving.pipeline import ContextError, Pipeline, RequestError, Written, one_question
+from serving.pipeline import ContextError, Pipeline, RequestError, one_question
 from serving.protocol import parse_chat
 
 THINK = "Think well before you answer, and answer in one word, please. " * 2
