@@ -384,6 +384,11 @@ class ExpertPool:
         refused = self.scheduler.would_refuse(key, time.monotonic())
         return None if refused is None else refused.retry_after_s
 
+    def is_broken(self, expert: str) -> bool:
+        """Whether calls of an expert would fail at once: its engine has failed too often lately, or the pool has stopped or broken."""
+        key = self._spec(expert).engine_key
+        return self._stopped or self._breakers[key].open or (self._broken is not None and key not in self._resident)
+
     def expect(self, expert: str, calls: int = 1) -> None:
         """Declare calls that others will cause later, such as an aggregator's (negative: they came, or will not)."""
         if expert in self.specs:

@@ -84,8 +84,8 @@ def _read_line(number: int, line: str) -> _Line:
         asked = parse_chat(row.get("body"))
     except RequestError as error:
         return _Line(name, None, f"line {number}: {error}")
-    if asked.stream:
-        return _Line(name, None, f"line {number}: a batch does not stream")
+    if asked.stream or (asked.n or 1) > 1:
+        return _Line(name, None, f"line {number}: a batch does not stream, and gives one answer a line, not {asked.n or 1}")
     return _Line(name, asked)
 
 
@@ -155,7 +155,7 @@ async def run_batch(
                         status, kind = 400, "invalid_request_error"
                     row = _row(line.custom_id, status, error_json(answer.error or "no answer", kind, code))
                 else:
-                    row = _row(line.custom_id, 200, completion_json(body, f"chatcmpl-{line.custom_id}", answer, trace))
+                    row = _row(line.custom_id, 200, completion_json(body, f"chatcmpl-{line.custom_id}", (answer, trace)))
                 journal.add(row)
                 done, failed = done + 1, failed + _is_error(row)
                 on_line(done, len(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import signal
@@ -9,27 +10,30 @@ import socket
 import subprocess
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI
 from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from data.records import Answer, CounterpointError, Request, Route
+from data.records import Answer, CounterpointError, Request, Route, Usage
 from experts.slot import start_ray
 from serving.asking import Draft, Written
 from serving.config import ConfigError, MixtureConfig
 from serving.metrics import exposition
 from serving.pipeline import ContextError, Finished, Pipeline
 from serving.protocol import (
+    Asked,
     ChatRequest,
+    CompletionRequest,
     answer_json,
     chunk_json,
     completion_json,
     error_json,
     explain_json,
+    parse,
     parse_chat,
     parse_json,
     route_json,
@@ -87,27 +91,50 @@ class Gateway:
         names = [self.pipeline.name, *self.pipeline.pool]
         return {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "counterpoint"} for name in names]}
 
+    @app.get("/readyz")
+    async def readyz(self) -> Response:
+        """Tell whether questions would be answered now: 503 while no expert's engine can be had."""
+        broken = [name for name in self.pipeline.pool if self.pipeline.pool.is_broken(name)]
+        if len(broken) == len(list(self.pipeline.pool)):
+            return JSONResponse({"status": "no expert can be had", "experts": broken}, 503)
+        return JSONResponse({"status": "ready", "broken": broken})
+
+    @app.post("/v1/route")
+    async def route(self, http: HTTPRequest) -> Response:
+        """Say who would be asked, and why, without asking anybody."""
+        try:
+            asked = parse_chat(await self._body(http))
+            request = asked.record(f"route-{uuid.uuid4().hex}", self.pipeline.name, list(self.pipeline.pool))
+            return JSONResponse({"object": "counterpoint.route", "model": asked.model, **route_json(self.pipeline.route(request))})
+        except CounterpointError as error:
+            return _refused(error)
+
     @app.post("/v1/chat/completions")
     async def chat(self, http: HTTPRequest) -> Response:
         """Answer a conversation, at once or as a stream."""
-        id = f"chatcmpl-{uuid.uuid4().hex}"
+        return await self._complete(http, ChatRequest, "chatcmpl")
+
+    @app.post("/v1/completions")
+    async def complete(self, http: HTTPRequest) -> Response:
+        """Answer prompts, each as a user's only turn."""
+        return await self._complete(http, CompletionRequest, "cmpl")
+
+    async def _complete(self, http: HTTPRequest, kind: type[ChatRequest] | type[CompletionRequest], prefix: str) -> Response:
+        id = f"{prefix}-{uuid.uuid4().hex}"
         try:
-            body = await self._body(http)
-            asked = parse_chat(body)
-            request = asked.record(id, self.pipeline.name, list(self.pipeline.pool))
-            route = self.pipeline.route(request)
+            asked = parse(kind, await self._body(http))
+            requests = asked.records(id, self.pipeline.name, list(self.pipeline.pool))
+            routes = [self.pipeline.route(request) for request in requests]
         except CounterpointError as error:
-            missing = str(error).startswith("no model is called")
-            code = "model_not_found" if missing else "context_length_exceeded" if isinstance(error, ContextError) else None
-            return JSONResponse(error_json(str(error), code=code), 404 if missing else 400)
-        if (refusal := self.pipeline.refusal(route)) is not None:
+            return _refused(error)
+        if (refusal := next((told for route in routes if (told := self.pipeline.refusal(route)) is not None), None)) is not None:
             return _error(refusal)
         if asked.stream:
-            return StreamingResponse(self._stream(asked, request, route), media_type="text/event-stream")
-        answer, trace = await self.pipeline.answer(request, route)
-        if answer.error is not None:
-            return _error(answer)
-        return JSONResponse(completion_json(asked, id, answer, trace))
+            return StreamingResponse(self._stream(asked, id, requests, routes), media_type="text/event-stream")
+        pairs = await asyncio.gather(*(self.pipeline.answer(*entry) for entry in zip(requests, routes, strict=True)))
+        if (failed := next((answer for answer, _ in pairs if answer.error is not None), None)) is not None:
+            return _error(failed)
+        return JSONResponse(completion_json(asked, id, *pairs))
 
     async def _body(self, http: HTTPRequest) -> object:
         if http.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
@@ -124,16 +151,31 @@ class Gateway:
         except ValueError as error:
             raise CounterpointError(f"the body is no JSON: {error}") from error
 
-    async def _stream(self, asked: ChatRequest, request: Request, route: Route) -> AsyncIterator[str]:
-        """Write an answer as server-sent events: news in our field where asked for, then the text."""
+    async def _stream(self, asked: Asked, id: str, requests: Sequence[Request], routes: Sequence[Route]) -> AsyncIterator[str]:
+        """Write answers as server-sent events: news in our field where asked for, then the text; choices as they come."""
+        usage = Usage()
+        failed = False
+        choices = [self._choice(asked, id, at, *entry) for at, entry in enumerate(zip(requests, routes, strict=True))]
+        async with aclosing(merged(choices)) as lines:
+            async for line in lines:
+                if isinstance(line, Answer):
+                    usage += line.usage
+                    failed |= line.error is not None
+                else:
+                    yield line
+        if not failed and asked.stream_options is not None and asked.stream_options.include_usage:
+            yield f"data: {json.dumps(chunk_json(asked, id) | {'usage': usage_json(usage)})}\n\n"
+        yield "data: [DONE]\n\n"
+
+    async def _choice(self, asked: Asked, id: str, index: int, request: Request, route: Route) -> AsyncGenerator[str | Answer]:
+        """The lines of one choice, and in the end its answer."""
         explain = asked.counterpoint.explain
         written = ""
 
         def line(delta: dict[str, str] | None = None, finish: str | None = None, **ours: Any) -> str:
-            return f"data: {json.dumps(chunk_json(asked, request.id, delta, finish, **ours))}\n\n"
+            return f"data: {json.dumps(chunk_json(asked, id, delta, finish, index, **ours))}\n\n"
 
-        news: dict[str, Any] = {"route": route_json(route)} if explain else {}
-        yield line({"role": "assistant", "content": ""}, None, **news)
+        yield line({"role": "assistant", "content": ""}, None, **({"route": route_json(route)} if explain else {}))
         async with aclosing(self.pipeline.progress(request, route)) as progress:
             async for event in progress:
                 if isinstance(event, Written):
@@ -148,15 +190,53 @@ class Gateway:
                     if answer.error is not None:
                         _, kind, code = status_of(answer)
                         yield f"data: {json.dumps(error_json(answer.error, kind, code))}\n\n"
-                        break
-                    corrected: dict[str, Any] = {"correction": True} if explain and written.strip() else {}
-                    for piece in _rest(written, answer.text):
-                        yield line({"content": piece}, **corrected)
-                    yield line({}, answer.finish_reason, **(explain_json(answer, trace) if explain else {}))
-                    if asked.stream_options is not None and asked.stream_options.include_usage:
-                        usage = chunk_json(asked, request.id) | {"usage": usage_json(answer.usage)}
-                        yield f"data: {json.dumps(usage)}\n\n"
-        yield "data: [DONE]\n\n"
+                    else:
+                        corrected: dict[str, Any] = {"correction": True} if explain and written.strip() else {}
+                        for piece in _rest(written, answer.text):
+                            yield line({"content": piece}, **corrected)
+                        yield line({}, answer.finish_reason, **(explain_json(answer, trace) if explain else {}))
+                    yield answer
+
+
+T = TypeVar("T")
+
+
+async def merged(sources: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[T]:
+    """Yield what several generators give, as it comes; closing it closes them."""
+    if len(sources) == 1:
+        async with aclosing(sources[0]) as source:
+            async for each in source:
+                yield each
+        return
+    came: asyncio.Queue[tuple[T] | None] = asyncio.Queue()
+
+    async def drain(source: AsyncGenerator[T]) -> None:
+        try:
+            async with aclosing(source):
+                async for each in source:
+                    came.put_nowait((each,))
+        finally:
+            came.put_nowait(None)
+
+    tasks = [asyncio.create_task(drain(source)) for source in sources]
+    try:
+        left = len(tasks)
+        while left:
+            if (one := await came.get()) is None:
+                left -= 1
+            else:
+                yield one[0]
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _refused(error: CounterpointError) -> JSONResponse:
+    """A request that cannot be answered as it stands, in OpenAI's form."""
+    missing = str(error).startswith("no model is called")
+    code = "model_not_found" if missing else "context_length_exceeded" if isinstance(error, ContextError) else None
+    return JSONResponse(error_json(str(error), code=code), 404 if missing else 400)
 
 
 def _error(answer: Answer) -> JSONResponse:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
@@ -59,23 +60,48 @@ class StreamOptions(_Wire):
     include_usage: bool = False
 
 
-class ChatRequest(_Wire):
-    """The body of `/v1/chat/completions`."""
+MOST_CHOICES = 16
+"""Largest `n`."""
+
+
+class _Asked(_Wire):
+    """What both kinds of completions are asked with."""
 
     model: str
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_tokens: PositiveInt | None = None
-    max_completion_tokens: PositiveInt | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = None
-    metadata: dict[str, str] | None = None
     counterpoint: Options = Options()
+
+    @property
+    def limit(self) -> int | None:
+        """Largest number of generated tokens."""
+        return self.max_tokens
+
+    def conversations(self) -> list[tuple[Message, ...]]:
+        """What is asked: one conversation, or one for each prompt."""
+        raise NotImplementedError
+
+    def records(self, id: str, mixture: str, experts: list[str]) -> list[Request]:
+        """One request for each choice that is wanted; the second and later ones of a conversation are further samples.
+
+        Raises:
+            RequestError: No such model.
+        """
+        count = self.n or 1
+        made: list[Request] = []
+        for messages in self.conversations():
+            first = replace(self.record(id, mixture, experts), messages=messages)
+            for sample in range(count):
+                seed = first.sampling.seed if not sample else ((first.sampling.seed or 0) + sample) % 2**63
+                made.append(replace(first, id=f"{id}-{len(made)}" if made else id, sampling=replace(first.sampling, seed=seed)))
+        return made
 
     def record(self, id: str, mixture: str, experts: list[str]) -> Request:
         """The request as a record; `model` names the mixture, or one expert to be asked alone.
@@ -92,16 +118,15 @@ class ChatRequest(_Wire):
             raise RequestError(f"no model is called {self.model!r}; there are {', '.join([mixture, *experts])}")
         stop = () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         sampling = Sampling(
-            max_tokens=self.max_completion_tokens or self.max_tokens,
+            max_tokens=self.limit,
             temperature=self.temperature or 0.0,
             top_p=1.0 if self.top_p is None else self.top_p,
             stop=stop,
             seed=self.seed,
         )
-        messages = tuple(message.record() for message in self.messages)
         return Request(
             id,
-            messages,
+            self.conversations()[0],
             sampling,
             k,
             allowed,
@@ -112,6 +137,38 @@ class ChatRequest(_Wire):
             None if options.objective is None else {str(term): weight for term, weight in options.objective.items()},
             primary_first=options.primary_first,
         )
+
+
+class ChatRequest(_Asked):
+    """The body of `/v1/chat/completions`."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    max_completion_tokens: PositiveInt | None = None
+    metadata: dict[str, str] | None = None
+
+    @property
+    def limit(self) -> int | None:
+        """Largest number of generated tokens."""
+        return self.max_completion_tokens or self.max_tokens
+
+    def conversations(self) -> list[tuple[Message, ...]]:
+        """The conversation."""
+        return [tuple(message.record() for message in self.messages)]
+
+
+class CompletionRequest(_Asked):
+    """The body of `/v1/completions`: prompts, each answered as the user's only turn."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=64)]
+
+    def conversations(self) -> list[tuple[Message, ...]]:
+        """One for each prompt."""
+        prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        return [(Message("user", prompt),) for prompt in prompts]
+
+
+Asked = ChatRequest | CompletionRequest
+Body = TypeVar("Body", bound=BaseModel)
 
 
 def parse_json(raw: str | bytes) -> Any:
@@ -129,13 +186,22 @@ def parse_json(raw: str | bytes) -> Any:
 
 
 def parse_chat(body: object) -> ChatRequest:
+    """Read the body of a chat request.
+
+    Raises:
+        RequestError: It does not fit.
+    """
+    return parse(ChatRequest, body)
+
+
+def parse(kind: type[Body], body: object) -> Body:
     """Read a body.
 
     Raises:
         RequestError: It does not fit; one line that names the field, what was wanted and what came.
     """
     try:
-        return ChatRequest.model_validate(body)
+        return kind.model_validate(body)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "body"
@@ -188,38 +254,44 @@ def explain_json(answer: Answer, trace: Trace) -> dict[str, Any]:
     }
 
 
-def completion_json(request: ChatRequest, id: str, answer: Answer, trace: Trace) -> dict[str, Any]:
-    """A whole answer in OpenAI's shape."""
+def completion_json(asked: Asked, id: str, *pairs: tuple[Answer, Trace]) -> dict[str, Any]:
+    """Whole answers in OpenAI's shape, one choice each."""
+    chat = isinstance(asked, ChatRequest)
+    choices = [
+        {
+            "index": at,
+            **({"message": {"role": "assistant", "content": answer.text}} if chat else {"text": answer.text}),
+            "finish_reason": answer.finish_reason,
+            "logprobs": None,
+        }
+        for at, (answer, _) in enumerate(pairs)
+    ]
     body: dict[str, Any] = {
         "id": id,
-        "object": "chat.completion",
+        "object": "chat.completion" if chat else "text_completion",
         "created": int(time.time()),
-        "model": request.model,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": answer.text},
-                "finish_reason": answer.finish_reason,
-                "logprobs": None,
-            }
-        ],
-        "usage": usage_json(answer.usage),
+        "model": asked.model,
+        "choices": choices,
+        "usage": usage_json(sum((answer.usage for answer, _ in pairs), Usage())),
     }
-    if request.counterpoint.explain:
-        body["counterpoint"] = explain_json(answer, trace)
+    if asked.counterpoint.explain:
+        accounts = [explain_json(answer, trace) for answer, trace in pairs]
+        body["counterpoint"] = accounts[0] if len(accounts) == 1 else {"choices": accounts}
     return body
 
 
 def chunk_json(
-    request: ChatRequest, id: str, delta: dict[str, str] | None = None, finish: str | None = None, **ours: Any
+    asked: Asked, id: str, delta: dict[str, str] | None = None, finish: str | None = None, index: int = 0, **ours: Any
 ) -> dict[str, Any]:
     """A piece of a streamed answer in OpenAI's shape; `ours` travels in our field."""
-    choices = [] if delta is None and finish is None else [{"index": 0, "delta": delta or {}, "finish_reason": finish, "logprobs": None}]
+    chat = isinstance(asked, ChatRequest)
+    piece = {"delta": delta or {}} if chat else {"text": (delta or {}).get("content", "")}
+    choices = [] if delta is None and finish is None else [{"index": index, **piece, "finish_reason": finish, "logprobs": None}]
     body: dict[str, Any] = {
         "id": id,
-        "object": "chat.completion.chunk",
+        "object": "chat.completion.chunk" if chat else "text_completion",
         "created": int(time.time()),
-        "model": request.model,
+        "model": asked.model,
         "choices": choices,
     }
     return body | ({"counterpoint": ours} if ours else {})

@@ -70,10 +70,10 @@ async def chunks(mixture: MixtureConfig, **options: Any) -> list[dict[str, Any]]
     gateway = Gateway(mixture)
     body = {"model": "counterpoint", "messages": [{"role": "user", "content": QUESTION}], "stream": True, "counterpoint": options}
     asked = parse_chat(body)
-    request = asked.record("r", "counterpoint", list(gateway.pipeline.pool))
+    requests = asked.records("r", "counterpoint", list(gateway.pipeline.pool))
     await gateway.start()
     try:
-        lines = [line async for line in gateway._stream(asked, request, gateway.pipeline.route(request))]
+        lines = [line async for line in gateway._stream(asked, "r", requests, [gateway.pipeline.route(request) for request in requests])]
     finally:
         await gateway.pipeline.pool.stop()
     assert lines[-1] == "data: [DONE]\n\n"
