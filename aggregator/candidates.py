@@ -71,7 +71,7 @@ def _alike(form: str, groups: dict[str, list[int]], vectors: dict[str, np.ndarra
 
 def _facts(text: str) -> tuple[list[str], int]:
     """What vectors do not tell apart: the numbers of a text, and how often it denies."""
-    words = _WORD.findall(text)
+    words = _WORD.findall(text.lower())
     numbers = [one.replace(",", "") for one in NUMBER.findall(text)]
     counts = [word for word in words if word in _COUNTS]
     return sorted(numbers + counts), sum(word in _DENIALS or not word.isalpha() for word in words)  # not alone letters: "isn't"

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from statistics import median
 from typing import Any, ClassVar
 
 import numpy as np
@@ -387,6 +388,62 @@ class History(Defended):
         return replace(final, degraded=degraded(answers) or final.degraded)
 
 
+class Peers(History):
+    """Trust experts less whose past answers agreed with the others less often than those of their peers did.
+
+    With m the median over the known experts of the share of answers that agreed, an expert's trust is
+    (agreed + a m) / (total + a) / m, from 0.05 to 1, on every question alike. `History` holds the same count against the
+    router's score of one question: it hears liars where the router expects little of them, and where two liars together
+    spoil everybody's agreement it leaves out honest experts of whom the router expects much. Here both cancel.
+
+    As all defences by agreement it is for experts that are good at the same questions: where each has a trade of its own, who
+    is right alone is taken for a liar.
+
+    Args:
+        inner: The aggregator that is defended.
+        counts: The counts (`fit_history`), or None for none.
+        path: A JSON file of counts to read instead, `{"expert": [agreed, total]}`.
+        prior: The a: how many answers the peers' share is worth.
+        threshold: Least trust of an expert that is heard, from 0 to 1.
+        memory: As for `History`.
+
+    Raises:
+        AggregatorError: A setting is out of its range, or the counts are none.
+
+    Source:
+        Ours.
+    """
+
+    kind: ClassVar[str] = "peers"
+
+    def __init__(
+        self,
+        inner: Aggregator,
+        counts: Counts | None = None,
+        path: str | None = None,
+        prior: float = 10.0,
+        threshold: float = 0.7,
+        memory: int | None = None,
+    ) -> None:
+        super().__init__(inner, counts, path, prior, threshold, memory)
+
+    def trust(self, expert: str, score: float) -> float:
+        """How much an expert is trusted, whatever the router expects of it; fully where fewer than three experts are known.
+
+        Example:
+            >>> from aggregator.vote import Vote
+            >>> peers = Peers(Vote(), {"ann": (60, 100), "bob": (50, 100), "liar": (5, 100)})
+            >>> peers.trust("ann", 0.9), round(peers.trust("liar", 0.1), 3), peers.trust("stranger", 0.9)
+            (1.0, 0.182, 1.0)
+        """
+        rates = [agreed / total for agreed, total in self.counts_.values() if total]
+        if len(rates) < ENOUGH:
+            return 1.0
+        usual = max(median(rates), 0.05)
+        agreed, total = self.counts_.get(expert, (0, 0))
+        return round(min(max((agreed + self.prior * usual) / (total + self.prior) / usual, 0.05), 1.0), 12)
+
+
 def agreements(answers: Sequence[Answer], question: str) -> list[tuple[str, bool]]:
     """Of each expert, whether it says what most others say; nothing where its others do not agree among themselves.
 
@@ -421,7 +478,7 @@ def fit_history(rows: Sequence[tuple[str, Sequence[Answer]]]) -> dict[str, tuple
 
 
 DEFENCES: dict[str, Callable[..., Defended]] = {
-    kind.kind: kind for kind in (DropoutVote, ClusterFilter, DropoutFilter, ClusterPrompt, History)
+    kind.kind: kind for kind in (DropoutVote, ClusterFilter, DropoutFilter, ClusterPrompt, History, Peers)
 }
 """Every defence, by name."""
 

@@ -64,7 +64,7 @@ class Evidence:
     def __init__(self, experts: Sequence[str], usual: np.ndarray) -> None:
         self.experts, self.usual = list(experts), usual
         self._at = {expert: at for at, expert in enumerate(self.experts)}
-        self._mean = usual.mean(axis=0) if len(usual) else np.zeros((2, len(WORDS)))
+        self._mean = usual.mean(axis=0) if len(usual) else np.stack([np.zeros(len(WORDS)), np.ones(len(WORDS))])
 
     @classmethod
     def fit(cls, asked: Sequence[Asked]) -> Evidence:
@@ -102,9 +102,9 @@ class Evidence:
         every = list(asked.scores.values()) or [0.0]
         order = sorted(asked.scores, key=lambda name: -asked.scores[name])
         counts = np.array([len(one.backers) for one in found], dtype=float)
-        sums = np.array([sum(scores[at] for at in one.backers) for one in found])
+        sums = np.array([math.fsum(scores[at] for at in one.backers) for one in found])  # exact, so in any order
         most = np.array([max(scores[at] for at in one.backers) for one in found])
-        weight = np.array([sum(odds[at] for at in one.backers) for one in found])
+        weight = np.array([math.fsum(odds[at] for at in one.backers) for one in found])
         rows = []
         for number, one in enumerate(found):
             who = {asked.answers[at].expert for at in one.backers}

@@ -115,7 +115,7 @@ class Fitted(Aggregator):
         names = made.evidence.names
         exam = {f"option_{name}" for name in LOOKS} | {"position", "last_option"}
         made.columns = np.array([at for at, name in enumerate(names) if options or name not in exam], dtype=np.int32)
-        most = max(len(example.right) for example in examples)
+        most = max(1, *(len(example.right) for example in examples))
         tables = {depth: made._table(examples, depth) for depth in range(1, most + 1)}
         total, done = FOLDS + bag, 0
         folds = np.random.default_rng(seed).permutation(len(examples)) % FOLDS
