@@ -76,7 +76,8 @@ class Bandit(Aggregator):
         good = usable(answers)
         if not good:
             return none_usable(answers)
-        seen = [self.seen(request, answer, good, route) for answer in good]
+        shapes = [shape(request.question, answer) for answer in good]
+        seen = [self.seen(answer, good, shapes, route) for answer in good]
         with self._lock:
             worth = [self._worth(answer.expert, values) for answer, values in zip(good, seen, strict=True)]
             best = max(range(len(good)), key=worth.__getitem__)
@@ -88,14 +89,12 @@ class Bandit(Aggregator):
             support[answer.text] = max(value, support.get(answer.text, 0.0))
         return chosen(good[best], answers, [*support.items()])
 
-    def seen(self, request: Request, answer: Answer, answers: Sequence[Answer], route: Route) -> list[float]:
+    def seen(self, answer: Answer, answers: Sequence[Answer], shapes: Sequence[str], route: Route) -> list[float]:
         """What is known of an answer besides its expert, in the order of `SEEN`."""
-        shapes = [shape(request.question, other) for other in answers]
-        mine = shape(request.question, answer)
         share = dict(zip(route.experts, route.weights, strict=True))
         words = [len(other.text.split()) for other in answers]
         length = len(answer.text.split()) / max(1, *words)
-        agreement = shapes.count(mine) / len(shapes)
+        agreement = shapes.count(shapes[answers.index(answer)]) / len(shapes)
         score, weight = route.scores.get(answer.expert, 0.0), share.get(answer.expert, 0.0)
         return [1.0, score, weight, agreement, float(answer.expert == route.primary), length]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aggregator.base import is_usable
-from aggregator.forms import options_of, shape
+from aggregator.forms import LETTERS, options_of, shape
 from data.encoders import STATIC, get_encoder
 from data.graders import NUMBER
 from data.records import Answer
@@ -56,7 +56,7 @@ def candidates_of(question: str, answers: Sequence[Answer]) -> list[Candidate]:
     groups: dict[str, list[int]] = {}
     for at, form in shapes.items():
         groups.setdefault(_alike(form, groups, vectors) or form, []).append(at)
-    texts = dict(zip("ABCDEFGHIJ", options_of(question), strict=False))
+    texts = dict(zip(LETTERS, options_of(question), strict=False))
     return [Candidate(form, texts.get(form, form), tuple(backers)) for form, backers in groups.items()]
 
 

@@ -422,7 +422,7 @@ class Peers(History):
         counts: Counts | None = None,
         path: str | None = None,
         prior: float = 10.0,
-        threshold: float = 0.7,
+        threshold: float = 0.8,
         memory: int | None = None,
     ) -> None:
         super().__init__(inner, counts, path, prior, threshold, memory)

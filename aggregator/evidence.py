@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aggregator.base import is_usable
 from aggregator.candidates import Candidate, candidates_of
-from aggregator.forms import options_of
+from aggregator.forms import LETTERS, divided
 from aggregator.options import LOOKS, looks
 from aggregator.reading import WORDS, Reading, read, support
 from data.records import Answer
@@ -45,8 +46,13 @@ class Asked:
     @classmethod
     def of(cls, question: str, answers: Sequence[Answer], scores: Mapping[str, float]) -> Asked:
         """Read a question and its answers."""
-        options = options_of(question)
-        return cls(question, options, looks(question, options), answers, [read(answer.text) for answer in answers], scores)
+        stem, options = divided(question)
+        return cls(question, options, looks(stem, options), answers, [read(answer.text) for answer in answers], scores)
+
+    def place(self, form: str) -> int:
+        """The place of an answer's letter among the options, -1 where it is none."""
+        place = LETTERS.find(form) if len(form) == 1 else -1
+        return place if place < len(self.options) else -1
 
     def first(self, count: int) -> Asked:
         """The same with the first answers only."""
@@ -72,7 +78,8 @@ class Evidence:
         words: dict[str, list[tuple[float, ...]]] = {}
         for one in asked:
             for answer, reading in zip(one.answers, one.readings, strict=True):
-                words.setdefault(answer.expert, []).append(reading.words)
+                if is_usable(answer):
+                    words.setdefault(answer.expert, []).append(reading.words)
         experts = sorted(words)
         tables = [np.array(words[expert]) for expert in experts]
         return cls(experts, np.array([[table.mean(axis=0), table.std(axis=0) + 1e-6] for table in tables]))
@@ -110,7 +117,7 @@ class Evidence:
             who = {asked.answers[at].expert for at in one.backers}
             stated = sum(asked.readings[at].stated in ("", one.form) for at in one.backers) if asked.options else len(one.backers)
             silent = sum(asked.readings[at].stated == "" for at in one.backers) if asked.options else 0
-            place = "ABCDEFGHIJ".find(one.form) if asked.options and len(one.form) == 1 else -1
+            place = asked.place(one.form)
             rows.append(
                 [
                     *(counts[number], _next(counts, number), counts[number] / counts.sum(), float(len(one.backers) - stated + silent)),
@@ -118,7 +125,7 @@ class Evidence:
                     *(weight[number], weight[number] - _next(weight, number)),
                     *(float(len(asked.answers)), float(len(found)), len(asked.answers) - counts.sum()),
                     *(sum(every) / len(every), max(every), float(order[:1] != [] and order[0] in who)),
-                    *(float(len(order) > 1 and order[1] in who), float(place), float(place == len(asked.options) - 1)),
+                    *(float(len(order) > 1 and order[1] in who), float(place), float(0 <= place == len(asked.options) - 1)),
                 ]
             )
         return rows
@@ -133,9 +140,7 @@ class Evidence:
             unusual += np.clip((np.array(reading.words) - mean) / deviation, -6, 6)
             own = self._ends_in(reading, one.form, one.text)
             other = any(
-                self._ends_in(reading, letter, text)
-                for letter, text in zip("ABCDEFGHIJ", asked.options, strict=False)
-                if letter != one.form
+                self._ends_in(reading, letter, text) for letter, text in zip(LETTERS, asked.options, strict=False) if letter != one.form
             )
             agrees += own
             contradicts += other and not own
@@ -157,8 +162,8 @@ class Evidence:
         return [float(value) for pair in zip(own, others, strict=True) for value in pair]
 
     def _look(self, asked: Asked, one: Candidate) -> list[float]:
-        place = "ABCDEFGHIJ".find(one.form) if asked.options and len(one.form) == 1 else -1
-        return [float(value) for value in asked.looks[place]] if 0 <= place < len(asked.options) else [0.0] * len(LOOKS)
+        place = asked.place(one.form)
+        return [float(value) for value in asked.looks[place]] if place >= 0 else [0.0] * len(LOOKS)
 
     def _by(self, asked: Asked, one: Candidate) -> list[float]:
         who = {asked.answers[at].expert for at in one.backers}

@@ -9,6 +9,8 @@ from data.graders import NUMBER, prediction, read_choice, read_exact, read_json,
 from data.records import Answer
 
 _OPTIONS = re.compile(r"(?:^|\s)\(?([A-J])[).:]\s")
+LETTERS = "ABCDEFGHIJ"
+"""The letters of options."""
 _LINES = re.compile(r"^[ \t]*\(?([A-J])[).:][ \t]+", re.MULTILINE)
 _NUMERIC = re.compile(
     r"\bhow (?:many|much|often|old|long|far|tall)\b|\b(?:which|what) year\b|\d\s*[-+*/\u00d7\u00f7^]\s*\d|"
@@ -21,23 +23,28 @@ _SHORT_WORDS = 6
 _BRIEF_WORDS = 25
 
 
-def options_of(question: str) -> list[str]:
-    """Read the texts of the lettered options that a question offers, from A on; none where it offers fewer than two.
+def divided(question: str) -> tuple[str, list[str]]:
+    """Divide a question into what is asked and the texts of its lettered options, from A on; none where there are fewer than two.
 
     Example:
-        >>> options_of("Which is true? A) one B) two C) three"), options_of("What is 2 + 2?")
-        (['one', 'two', 'three'], [])
+        >>> divided("Which is true? A) one B) two C) three"), divided("What is 2 + 2?")
+        (('Which is true?', ['one', 'two', 'three']), ('What is 2 + 2?', []))
     """
     for pattern in (_LINES, _OPTIONS):  # "Franklin D. Roosevelt" within a line is no option where lines are
         found = list(pattern.finditer(question))
         letters = "".join(one[1] for one in found)
         found = found[max(letters.rfind("A"), 0) :]  # "Vitamin A: which is true? A) one B) two"
         letters = "".join(one[1] for one in found)
-        if len(found) > 1 and "ABCDEFGHIJ".startswith(letters):
+        if len(found) > 1 and LETTERS.startswith(letters):
             ends = [*(one.start() for one in found[1:]), len(question)]
             texts = [question[one.end() : end].strip() for one, end in zip(found, ends, strict=True)]
-            return [*texts[:-1], texts[-1].partition("\n\n")[0].strip()]
-    return []
+            return question[: found[0].start()].strip(), [*texts[:-1], texts[-1].partition("\n\n")[0].strip()]
+    return question, []
+
+
+def options_of(question: str) -> list[str]:
+    """The texts of a question's lettered options, none where it offers fewer than two."""
+    return divided(question)[1]
 
 
 def choices_of(question: str) -> int:
@@ -61,7 +68,7 @@ def form(question: str, text: str) -> str:
         ('42', '42')
     """
     options = choices_of(question)
-    if options and (letter := read_choice(text)) and letter in "ABCDEFGHIJ"[:options]:
+    if options and (letter := read_choice(text)) and letter in LETTERS[:options]:
         return letter
     if (value := read_json(text)) is not None:
         return json.dumps(_flat(value), sort_keys=True, ensure_ascii=False)

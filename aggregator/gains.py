@@ -40,6 +40,9 @@ class Gains:
             for at, members in enumerate(np.array_split(np.argsort(sure[calls], kind="stable"), bins)):
                 rows[calls, at] = sure[calls, members].mean()
                 gains[calls, at] = (right[:, members] - right[calls, members]).mean(axis=1)
+            for value in np.unique(rows[calls]):  # who is equally sure of all has one class
+                same = rows[calls] == value
+                gains[calls, same] = gains[calls, same].mean(axis=0)
         return cls(rows, gains)
 
     def more(self, calls: int, sure: float, price: float, reserve: int) -> int:

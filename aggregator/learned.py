@@ -77,7 +77,10 @@ class Fitted(Aggregator):
         if price is not None and not 0 <= price <= 1:
             raise AggregatorError(f"the aggregator {self.kind!r}: price must lie from 0 to 1, not at {price}")
         self.price = price
-        self._restore(head, arrays)
+        try:
+            self._restore(head, arrays)
+        except KeyError as error:
+            raise AggregatorError(f"the combiner in {path} lacks {error}: fit it again") from error
 
     def _restore(self, head: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self.evidence = Evidence(head["experts"], arrays["usual"])
@@ -182,9 +185,9 @@ class Fitted(Aggregator):
 
     def more(self, request: Request, answers: Sequence[Answer], route: Route, final: Answer) -> int:
         """Ask as many more as promise more than they cost."""
-        if self.price is None:
-            return super().more(request, answers, route, final)
         sure = final.support[0][1] if final.support else 0.0
+        if self.price is None:
+            return 0 if sure >= route.agreement else len(route.reserve)
         return self.gains.more(len(answers), sure, self.price, len(route.reserve))
 
     def state(self) -> Parts:

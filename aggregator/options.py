@@ -19,21 +19,21 @@ _DIGITS = re.compile(r"\d+(?:\.\d+)?")
 _FACTORS = np.array([2, 10, 100, 1000, math.pi, 4])
 
 
-def looks(question: str, options: Sequence[str]) -> np.ndarray:
+def looks(stem: str, options: Sequence[str]) -> np.ndarray:
     """Measure options beside each other.
 
     Exams are written by people and programs with habits: right options lie in the middle of their distractors more often
     than chance. That is knowledge of exams, not of the world; questions without options have none of it.
 
     Args:
-        question: The question with its options.
+        stem: What is asked, without the options.
         options: Their texts, in order.
 
     Returns:
         The measures of `LOOKS`, shape (n_options, n_looks); zeros for fewer than two.
 
     Example:
-        >>> table = looks("Which? A) 10 B) 20 C) 40", ["10", "20", "40"])
+        >>> table = looks("Which?", ["10", "20", "40"])
         >>> table[:, LOOKS.index("rank")].round(2).tolist()
         [-0.33, 0.0, 0.33]
     """
@@ -53,8 +53,8 @@ def looks(question: str, options: Sequence[str]) -> np.ndarray:
         if name == "grams":
             column["nearest"][:] = shared.max(axis=1) - shared.max(axis=1).mean()
     column["none"][:] = [bool(_REFUSES.search(option)) for option in options]
-    stem = tokens(question.partition(options[0])[0] if options[0] else question)
-    column["asked"][:] = [len(tokens(option) & stem) / max(len(tokens(option)), 1) for option in options]
+    asked = tokens(stem)
+    column["asked"][:] = [len(tokens(option) & asked) / max(len(tokens(option)), 1) for option in options]
     values = [numbers_in(option) for option in options]
     _numbers(column, options, np.array([one[0] if 1 <= len(one) <= 2 else np.nan for one in values]))
     return table

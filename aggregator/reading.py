@@ -11,19 +11,20 @@ from dataclasses import dataclass
 
 WORDS = ("length", "packed", "hedges", "numbers", "after", "letters")
 """What is measured of the words; lengths and counts by their logarithm."""
-_STATED = re.compile(r"\banswer(?: is)?:? ?\**\(?([A-J])\b(?!')", re.IGNORECASE)
-_NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]{0,20}(?:\.\d{1,20})?(?:[eE][-+]?\d{1,3})?")
+_STATED = re.compile(r"(?:\b[Aa]nswer(?: is)?:?\s{0,3}\**|\\boxed\{)\(?(A(?! (?!because|since|as\b)[a-z])|[B-HJ]|[b-hj](?! [a-z])|I(?! [a-z]))\b(?!')")
+_NUMBER = re.compile(r"(?<![\w.])-?(?:\d[\d,]{0,20}(?:\.\d{1,20})?|\.\d{1,20})(?:[eE][-+]?\d{1,3})?")
 _HEDGE = re.compile(
     r"\b(?:however|closest|approximately|assum\w{1,8}|cannot|can't|unclear|likely|probably|may|might|seems?|incorrect|mistake|"
     r"not (?:given|provided|clear|listed|among|possible|sure)|none of)\b",
     re.IGNORECASE,
 )
 _TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
-_PLAIN = re.compile(r"[a-z0-9.%+-]+")
+_PLAIN = re.compile(r"[a-z0-9%+-]+(?:\.[a-z0-9%+-]+)*")
 _LETTER = re.compile(r"\(([A-J])\)")
 _NEXT = re.compile(r"\n\s{0,9}(?:question|options)\s{0,3}:", re.IGNORECASE)
 _TAIL = 220
-_ROOM = 20_000
+_ROOM = 10_000
+"""Characters that are read of a long answer, at its beginning and at its end."""
 _COMMON = frozenset("the a an of to in and or is are for by with on at as that this it its be from which their they not will".split())
 
 
@@ -60,7 +61,7 @@ def read(text: str) -> Reading:
         >>> reading.stated, reading.numbers
         ('B', (2.0, 2.0, 4.0))
     """
-    whole = text[:_ROOM]
+    whole = text if len(text) <= 2 * _ROOM else text[:_ROOM] + text[-_ROOM:]
     cut = _NEXT.split(whole, maxsplit=1)[0]
     found = _STATED.search(cut)
     body, after = (cut, "") if found is None else (cut[: found.start()], cut[found.end() :])
@@ -118,7 +119,7 @@ def plain(text: str) -> str:
         >>> plain("The  *Sum*: 4.")
         'the sum 4'
     """
-    return " ".join(_PLAIN.findall(text.lower())).strip(". ")
+    return " ".join(_PLAIN.findall(text.lower()))
 
 
 def tokens(text: str) -> frozenset[str]:
@@ -133,5 +134,5 @@ def numbers_in(text: str) -> list[float]:
         >>> numbers_in("1,200 of 3.5e2")
         [1200.0, 350.0]
     """
-    found = (float(one.replace(",", "")) for one in _NUMBER.findall(text))
+    found = (float(one.replace(",", "")) for one in _NUMBER.findall(text.replace("\u2212", "-")))
     return [one for one in found if math.isfinite(one)]

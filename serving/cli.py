@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from data.records import CounterpointError
-from serving import cli_combiner, cli_pool, cli_router
+from serving import cli_combiner, cli_keys, cli_pool, cli_router
 from serving.cli_common import ConfigOption, JsonOption, config_of, kept, prepare, run_until_done, say
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ adapter_app = typer.Typer(help="Train LoRA specialists.", no_args_is_help=True)
 encoder_app = typer.Typer(help="Make text encoders.", no_args_is_help=True)
 app.add_typer(cli_router.app, name="router")
 app.add_typer(cli_combiner.app, name="combiner")
+app.add_typer(cli_keys.app, name="keys")
 app.add_typer(adapter_app, name="adapter")
 app.add_typer(encoder_app, name="encoder")
 
@@ -247,7 +248,11 @@ def replay(
     takers = [kind for kind in kinds if "price" in settings_of(kind)]
     if fitted_too and not takers:
         raise CounterpointError(f"--combiner and --price are for the aggregators learned and rank, not for {', '.join(kinds)}")
+    if combiner is None and takers:
+        raise CounterpointError(f"the aggregator {takers[0]!r} needs a fitted combiner: give its folder by --combiner")
     made = [make_aggregator(kind, **(fitted_too if kind in takers else {})) for kind in kinds]
+    if unfit := [each.kind for each in made if each.llm or each.asks]:
+        raise CounterpointError(f"the aggregator {unfit[0]!r} asks an LLM, so given answers cannot replay it")
     has_splits = "split" in table.columns
     rows = rows_of(table, (split or ["test"]) if has_splits else None)
     if router is None and not has_splits:

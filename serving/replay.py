@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from data.recorded import Recorded
 from data.records import Answer, CounterpointError, Message, Request, Route
 from data.scores import experts_of, pivot
 from router import FixedK, Router
+from router.policy import route_of
 from serving.evaluation.systems import System
 
 Tick = Callable[[int, int], None]
@@ -41,12 +43,14 @@ async def aggregate_first(
         CounterpointError: The aggregator needs an LLM.
     """
     ask = Nobody(aggregator.kind)
+    if aggregator.llm:
+        raise AggregatorError(f"the aggregator {aggregator.kind!r} asks an LLM, so given answers cannot replay it")
     if aggregator.asks:
         raise AggregatorError(f"the aggregator {aggregator.kind!r} asks experts itself, so given answers cannot replay it")
     right, calls, tokens, costs = [], [], [], []
     for request, route, answers in rows:
         reserve = route.experts[k:most] if most is not None else ()
-        cut = Route(route.experts[:k], route.weights[:k], route.primary, route.scores, reserve=reserve)
+        cut = replace(route_of(route.experts[:k], route.scores), reserve=reserve)
         chosen = aggregator.suited(request, cut)
         final = await chosen.aggregate(request, answers[: len(cut.experts)], cut, ask)
         while cut.reserve and (wanted := chosen.more(request, answers[: len(cut.experts)], cut, final)) > 0:

@@ -100,7 +100,6 @@ def test_the_reasoning_supports_what_it_ends_in() -> None:
     assert support(reading, "", "") == (0, 0, 0, 0, 0, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="a word at the end of a sentence keeps its stop")
 def test_the_reasoning_supports_what_ends_its_last_sentence() -> None:
     assert support(read("12 and 30 make 42 apples. The answer is (B)."), "B", "42 apples")[:2] == (1, 1)
 

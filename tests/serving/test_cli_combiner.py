@@ -107,10 +107,10 @@ def test_the_kinds_and_defences_are_listed(run: Run) -> None:
         (("combiner", "fit", "--kind", "dice"), "no combiner is called 'dice'; there are learned, rank, pool"),
         (("combiner", "fit", "--exclude", "bob", "--exclude", "cid"), "wanted two in common"),
         (("combiner", "fit", "--kind", "pool"), "make one by `counterpoint profile --options`"),
-        (("replay", "--aggregator", "learned"), "the aggregator 'learned' needs path"),
+        (("replay", "--aggregator", "learned"), "the aggregator 'learned' needs a fitted combiner: give its folder by --combiner"),
         (("replay", "--aggregator", "vote", "--price", "0.1"), "--combiner and --price are for the aggregators learned and rank"),
         (("replay", "--aggregator", "fuse"), "the aggregator 'fuse' asks an LLM, so given answers cannot replay it"),
-        (("replay", "--aggregator", "self"), "the aggregator 'self' asks experts itself, so given answers cannot replay it"),
+        (("replay", "--aggregator", "self"), "the aggregator 'self' asks an LLM, so given answers cannot replay it"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(folder: Path, tmp_path: Path, run: Run, arguments: tuple[str, ...], message: str) -> None:

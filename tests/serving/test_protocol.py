@@ -21,7 +21,17 @@ def test_what_is_served_is_what_was_configured() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("seed", 10**23), ("seed", -1), ("stop", ""), ("stop", ["a", ""]), ("temperature", 3), ("top_p", 0), ("max_tokens", 0), ("n", 17), ("n", 0)],
+    [
+        ("seed", 10**23),
+        ("seed", -1),
+        ("stop", ""),
+        ("stop", ["a", ""]),
+        ("temperature", 3),
+        ("top_p", 0),
+        ("max_tokens", 0),
+        ("n", 17),
+        ("n", 0),
+    ],
 )
 def test_a_value_that_an_engine_cannot_take_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(RequestError, match=field):
