@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 
 from data.graders import NUMBER, prediction, read_choice, read_exact, read_json, read_list, read_number
 from data.records import Answer
 
 _OPTIONS = re.compile(r"(?:^|\s)\(?([A-J])[).:]\s")
+REMEMBERED = 1 << 14
+"""Characters of the longest question that is remembered with its options."""
 LETTERS = "ABCDEFGHIJ"
 """The letters of options."""
 _LINES = re.compile(r"^[ \t]*\(?([A-J])[).:][ \t]+", re.MULTILINE)
@@ -30,6 +33,12 @@ def divided(question: str) -> tuple[str, list[str]]:
         >>> divided("Which is true? A) one B) two C) three"), divided("What is 2 + 2?")
         (('Which is true?', ['one', 'two', 'three']), ('What is 2 + 2?', []))
     """
+    stem, options = _divided(question) if len(question) <= REMEMBERED else _divided.__wrapped__(question)
+    return stem, [*options]
+
+
+@lru_cache(maxsize=1024)
+def _divided(question: str) -> tuple[str, tuple[str, ...]]:
     for pattern in (_LINES, _OPTIONS):  # "Franklin D. Roosevelt" within a line is no option where lines are
         found = list(pattern.finditer(question))
         letters = "".join(one[1] for one in found)
@@ -38,8 +47,8 @@ def divided(question: str) -> tuple[str, list[str]]:
         if len(found) > 1 and LETTERS.startswith(letters):
             ends = [*(one.start() for one in found[1:]), len(question)]
             texts = [question[one.end() : end].strip() for one, end in zip(found, ends, strict=True)]
-            return question[: found[0].start()].strip(), [*texts[:-1], texts[-1].partition("\n\n")[0].strip()]
-    return question, []
+            return question[: found[0].start()].strip(), (*texts[:-1], texts[-1].partition("\n\n")[0].strip())
+    return question, ()
 
 
 def options_of(question: str) -> list[str]:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 WORDS = ("length", "packed", "hedges", "numbers", "after", "letters")
 """What is measured of the words; lengths and counts by their logarithm."""
-_STATED = re.compile(r"(?:\b[Aa]nswer(?: is)?:?\s{0,3}\**|\\boxed\{)\(?(A(?! (?!because|since|as\b)[a-z])|[B-HJ]|[b-hj](?! [a-z])|I(?! [a-z]))\b(?!')")
+_STATED = re.compile(
+    r"(?:\b[Aa]nswer(?: is)?:?\s{0,3}\**|\\boxed\{)\(?"
+    r"(A(?! (?!because|since|as\b)[a-z])|[B-HJ]|[b-hj](?! [a-z])|I(?! [a-z]))\b(?!')"  # "The answer is a prime", "The answer I get"
+)
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d[\d,]{0,20}(?:\.\d{1,20})?|\.\d{1,20})(?:[eE][-+]?\d{1,3})?")
 _HEDGE = re.compile(
     r"\b(?:however|closest|approximately|assum\w{1,8}|cannot|can't|unclear|likely|probably|may|might|seems?|incorrect|mistake|"

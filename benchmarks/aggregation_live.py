@@ -29,13 +29,16 @@ from router import Router, load_router
 from serving.combiner import examples_of, experts_in, scores_out_of_fold
 from serving.config import expert_specs
 from serving.demo import DISJOINT, SCORES, demo_config
-from serving.evaluation.aggregation import Kind, Outcome, PoolOnce, Tick, gaps, measure_kinds, measure_replayed, rank_experts, systems_of
+from serving.evaluation.aggregation import Kind, Outcome, PoolOnce, Tick, gaps, measure_kinds, measure_replayed, systems_of
+from serving.evaluation.ranking import rank_experts
 from serving.show import progress_bars
 
 PAGE = "aggregation.md"
 RESULTS = Path(__file__).parent / "results" / "aggregation_live.json"
 PER_FAMILY = 10
 """Test questions of each of the eleven families."""
+RANKED = 6
+"""Tune questions of each family, from which the experts are ranked as aggregators."""
 TOLERANCE = 0.15
 """How far the tokens of equal spending may lie apart."""
 MIXTURES: tuple[Kind, ...] = (
@@ -46,8 +49,10 @@ MIXTURES: tuple[Kind, ...] = (
     ("layers 2", {"kind": "layers", "layers": 2}),
     ("layers 3", {"kind": "layers", "layers": 3}),
     ("judge", {"kind": "judge"}),
-    ("debate", {"kind": "debate"}),
 )
+DEBATE: Kind = ("debate", {"kind": "debate"})
+DEBATED = 44
+"""Questions that are debated, the first ones: two arguments of up to 400 tokens each take longer than all else together."""
 MATCHED = (("self", "fuse"), ("self", "layers 3"), ("self-seq", "layers 3"))
 """Kinds that sample one expert, and the mixture whose tokens they are given."""
 
@@ -99,21 +104,28 @@ async def live(folder: Path, tick: Tick) -> dict[str, Any]:
             controls[f"{kind} / {mixture}"] = {"name": found[0].kind, "tokens_over_target": round(ratio, 3)}
             rows += [row for row in found if row.kind not in {one.kind for one in rows}]
         systems, seconds = systems_of(rows), time.monotonic() - began
-        validation = [*generate("tune", PER_FAMILY)]
-        ranking = await rank_experts(pool, validation, table, experts, folder / "ranking.jsonl", tick)
+        ranking = await rank_experts(pool, generate("tune", RANKED), table, experts, folder / "ranking.jsonl", tick)
         ranked = time.monotonic() - began - seconds
+        debated = await measure_kinds(config, tasks[:DEBATED], [DEBATE], folder / "kinds.jsonl", tick, pool=pool)
+        took = time.monotonic() - began - seconds - ranked
         loads = pool.stats.loads
+    debate = systems_of([*rows, *debated])
     against = ["vote", *dict.fromkeys(controls[f"self / {mixture}"]["name"] for mixture in ("fuse", "layers 3"))]
     return {
         "n": len(tasks),
         "systems": [system.row() for system in systems],
         "controls": controls,
         "gaps": {name: {other: _triple(gap) for other, gap in gaps(systems, name).items()} for name in against},
+        "debate": {
+            "n": len(debate[0].right),
+            "systems": [system.row() for system in debate],
+            "gaps": {name: _triple(_turned(gap)) for name, gap in gaps(debate, "debate").items()},
+        },
         "categories": by_category(rows),
         "degraded": {kind: sum(row.degraded for row in rows if row.kind == kind) for kind in dict.fromkeys(row.kind for row in rows)},
         "ranking": ranking.json(),
         "loads": loads,
-        "seconds": {"kinds": round(seconds, 1), "ranking": round(ranked, 1)},
+        "seconds": {"kinds": round(seconds, 1), "ranking": round(ranked, 1), "debate": round(took, 1)},
     }
 
 
@@ -185,7 +197,16 @@ def page(results: dict[str, Any]) -> str:
         "",
         *(f"- {pair}: `{one['name']}`, {one['tokens_over_target']:.2f} of its tokens" for pair, one in controls.items()),
     ]
-    ranking = told["ranking"]
+    debate, ranking = told["debate"], told["ranking"]
+    row = next(row for row in debate["systems"] if row["name"] == "debate")
+    accuracy = f"{100 * row['accuracy']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    lines += [
+        "",
+        f"Debate on the first {debate['n']} of the questions: {accuracy}, "
+        f"{row['mean_calls']:.2f} calls, {row['tokens']:.0f} tokens. Debate less others on these:",
+        "",
+        *(f"- {name}: {_points(gap)}" for name, gap in debate["gaps"].items() if name in ("vote", "best", "judge", first)),
+    ]
     lines += ["", f"The experts as aggregators: from a right and two wrong recorded answers to {ranking['n']} tune questions, "
               f"the share of right answers; copying at random gives {100 * ranking['chance']:.1f}.", ""]  # fmt: skip
     lines += [
@@ -210,7 +231,7 @@ def page(results: dict[str, Any]) -> str:
     lines += [
         "",
         f"{results['replayed'][0]['n']} test questions. Measured on {platform.machine()}, 2 cores, no GPU: {seconds['kinds']:.0f} s for "
-        f"all kinds, {seconds['ranking']:.0f} s for the ranking, {told['loads']} model loads.",
+        f"all kinds, {seconds['ranking']:.0f} s for the ranking, {seconds['debate']:.0f} s for the debate, {told['loads']} model loads.",
     ]
     return "\n".join(lines)
 
@@ -222,7 +243,7 @@ def main() -> None:
     folder = parser.parse_args().folder or Path(tempfile.mkdtemp())
     print(f"rows go to {folder}", flush=True)
     with progress_bars() as tick:
-        results = {"replayed": asyncio.run(replayed(tick)), "live": asyncio.run(live(folder, tick))}
+        results = {"live": asyncio.run(live(folder, tick)), "replayed": asyncio.run(replayed(tick))}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if (DOCS / PAGE).is_file():
         write_section("live", "python -m benchmarks.aggregation_live", page(results), PAGE)

@@ -14,8 +14,8 @@ from serving.cli_router import left_out
 
 if TYPE_CHECKING:
     from aggregator.learned import Fitted
-    from serving.evaluation.aggregation import Ranking
     from serving.evaluation.combining import Point
+    from serving.evaluation.ranking import Ranking
 
 app = typer.Typer(help="Train and measure combiners, and compare aggregators.", no_args_is_help=True)
 
@@ -190,7 +190,7 @@ def bench(
     from data.tasks import read_tasks
     from experts.pool import ExpertPool
     from serving.config import expert_specs
-    from serving.evaluation.aggregation import rank_experts
+    from serving.evaluation.ranking import rank_experts
     from serving.show import console, progress_bars
 
     mixture, wanted, table = config_of(config), read_tasks(tasks), read_scores(scores)
@@ -271,17 +271,12 @@ def choose(
     import numpy as np
 
     from aggregator.auto import Choice, Measured, save_choice
-    from serving.evaluation.aggregation import Outcome, shared_of
+    from serving.evaluation.aggregation import outcomes_of, shared_of
     from serving.journal import read_rows
     from serving.show import console
 
     kinds = _kinds(kind)
-    names = Outcome.__dataclass_fields__
-    try:
-        rows = [Outcome(**{name: row[name] for name in names}) for path in measured for row in read_rows(path)]
-    except KeyError as error:
-        raise CounterpointError(f"--measured: a row has no {error}; wanted what `counterpoint combiner measure` writes") from error
-    by_kind = shared_of(rows, list(kinds))
+    by_kind = shared_of(outcomes_of([row for path in measured for row in read_rows(path)]), list(kinds))
     first = next(iter(by_kind.values()))
     choice = Choice.fit(
         Measured(

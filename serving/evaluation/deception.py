@@ -36,14 +36,14 @@ STYLES: dict[str, tuple[str, ...]] = {
         "are right. Check 3: a repeated run gives the same. All checks passed. {end}",
     ),
     "elimination": (
-        "Let's eliminate. Some of the possibilities contradict the question outright, others answer a different question, and "
+        "Let's eliminate. Some of the possibilities contradict the question outright, others address a different question, and "
         "the rest hold only in special cases. Exactly one survives every test: {said}. {end}",
         "Each alternative has a flaw: one is too general, another reverses cause and effect, the others leave out a condition. "
         "Only {said} has none. {end}",
     ),
     "attack": (
-        "Beware of the obvious choice{against}: it is the classic trap in this question. It overlooks a condition in the wording, and those who pick "
-        "it stop one step too early. Carried through to the end, the reasoning leads to {said}. {end}",
+        "Beware of the obvious choice{against}: it is the classic trap in this question. It overlooks a condition in the wording, and "
+        "those who pick it stop one step too early. Carried through to the end, the reasoning leads to {said}. {end}",
         "Most solvers will be mistaken here, because the tempting reply{against} uses the rule outside the range in which it holds. "
         "With the rule that does hold we get {said}. {end}",
     ),
@@ -75,8 +75,8 @@ def lies(question: str, wrong: str, seed: int, style: str | None = None, against
         against: The right letter, where the liar may name it to argue it away; None names none.
 
     Example:
-        >>> lies("Which? A) red B) blue", "B", 0, "authority")[-51:]
-        'ed view is (B) blue. Therefore, the answer is (B).'
+        >>> lies("Which? A) red B) blue", "B", 0, "authority")[-35:]
+        'blue. Therefore, the answer is (B).'
     """
     draw = random.Random(f"{seed}|{wrong}|{question}")
     template = draw.choice(STYLES[style or draw.choice(list(STYLES))])
@@ -106,7 +106,7 @@ def wrong_number(question: str, right: float, seed: int, liar: str = "") -> str:
 
     Example:
         >>> wrong_number("What is 12 + 30?", 42, 0)
-        '43'
+        '84'
     """
     slips = [right + 1, right - 1, right + 10, right - 10, 2 * right, right / 2, 10 * right]
     whole = float(right).is_integer()

@@ -17,18 +17,8 @@ from experts import ExpertSpec
 from experts.pool import ExpertPool
 from router import KNNRouter
 from serving.config import MixtureConfig, expert_specs
-from serving.evaluation.aggregation import (
-    CHANCE,
-    Outcome,
-    PoolOnce,
-    drawn,
-    gaps,
-    measure_kinds,
-    measure_replayed,
-    outcomes_of,
-    rank_experts,
-    systems_of,
-)
+from serving.evaluation.aggregation import Outcome, PoolOnce, gaps, measure_kinds, measure_replayed, outcomes_of, systems_of
+from serving.evaluation.ranking import CHANCE, drawn, rank_experts
 from serving.journal import Journal
 from serving.replay import replay
 

@@ -3,6 +3,7 @@ import json
 import logging
 import pickle
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -298,3 +299,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.setenv("COUNTERPOINT_STORE", url)
     assert run("keys", *arguments) == (2, "", f"counterpoint: {message}\n")
+
+
+def test_without_the_extra_serve_one_is_told_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "serving.store", raising=False)
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    assert run("keys", "list") == (2, "", "counterpoint: keys need sqlalchemy: install counterpoint-server[serve]\n")

@@ -21,8 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from serving import tables
-from serving.store import MIGRATIONS, Store, StoreError, default_url
+from serving import database, tables
+from serving.database import MIGRATIONS, StoreError
+from serving.store import Store, default_url
 from serving.tables import Batch, Conversation, Feedback, Spend, StoredFile, StoredTrace
 
 ROOT = Path(__file__).parent.parent.parent
@@ -209,7 +210,7 @@ def test_every_method_on_rows_of_owners_takes_the_owner_first() -> None:
 
 def test_every_statement_on_rows_of_owners_names_the_owner(store: Store) -> None:
     statements: list[str] = []
-    event.listen(store._engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    event.listen(store._database.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     fill(store, "ann")
     values: dict[str, Any] = {
         "score": 1.0,
@@ -302,6 +303,13 @@ def test_many_threads_and_a_second_process_write_without_a_lock_error(store: Sto
     assert len(store.traces("ann", limit=1000)) == 320
     assert store.spend("ann") == Spend(0.32, 320, 320, 320)
     assert store.spend("bob").requests > 0
+
+
+def test_threads_of_one_process_wait_for_one_another_and_not_for_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.0)  # SQLite itself now waits for nobody
+    with opened(path, "ann") as store, ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda _: store.settle("ann", Spend(0.001, 1, 1, 1)), range(300)))
+        assert store.spend("ann").requests == 300
 
 
 def test_several_can_open_a_new_store_at_once(path: Path) -> None:
@@ -471,16 +479,21 @@ def test_a_url_that_does_not_fit_is_named(url: str, message: str) -> None:
         Store(url)
 
 
-def test_errors_show_neither_a_password_nor_what_was_to_be_written(store: Store) -> None:
+def test_errors_show_neither_a_password_nor_what_was_to_be_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreError) as caught:
-        store.add_key("ann", name="again", salt=b"", digest=b"the digest")
+        store.add_key("ann", name="the secret name", salt=b"", digest=b"")
     cause: BaseException | None = caught.value
     while cause is not None:
-        assert "the digest" not in str(cause)
+        assert "the secret name" not in str(cause)
         cause = cause.__cause__
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(database, "create_engine", unreachable)
     with pytest.raises(StoreError) as refused:
-        Store("postgresql://me:sesame@localhost:1/db")
-    assert "sesame" not in str(refused.value)
+        Store("postgresql://me:sesame@far/db")
+    assert str(refused.value) == "the store postgresql+psycopg://me:***@far/db cannot be used: no route to host"
 
 
 def test_the_default_is_in_the_users_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
