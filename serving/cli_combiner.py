@@ -149,6 +149,36 @@ def lines_of(counts: list[Point], prices: list[Point]) -> list[str]:
     return made
 
 
+@app.command("history")
+def history(
+    scores: ScoresOption,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of the counts, JSON.")],
+    split: SplitOption = None,
+    exclude: ExcludeOption = None,
+) -> None:
+    """Count how often each expert agreed with the others, for the defences `history` and `peers`.
+
+    Example: `counterpoint combiner history --scores scores.parquet --split train -o history.json`
+    """
+    from aggregator.defences import fit_history
+    from data.recorded import Recorded
+    from data.scores import experts_of, read_scores, rows_of
+    from serving.show import console
+
+    table = left_out(read_scores(scores), exclude)
+    rows = rows_of(table, split or (["train"] if "split" in table.columns else None))
+    recorded, experts = Recorded(rows), experts_of(rows)
+    queries = rows.drop_duplicates("query_id")
+    asked = zip(queries["query_id"], queries["query"], strict=True)
+    counts = fit_history([(query, [recorded.answer(str(id), name) for name in experts]) for id, query in asked])
+    try:
+        output.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CounterpointError(f"cannot write {output}: {error.strerror or error}") from error
+    for name, (agreed, total) in counts.items():
+        console.print(f"{name:<30} agreed with the others on {agreed} of {total}", markup=False, soft_wrap=True)
+
+
 @app.command("kinds")
 def kinds() -> None:
     """List the kinds of aggregators: what each does, and whether it asks an LLM."""

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aggregator import KINDS, make_aggregator
+from aggregator import KINDS, defended, make_aggregator
 from router import KINDS as ROUTERS
 from serving.journal import Journal
 
@@ -92,6 +92,16 @@ def test_a_choice_among_kinds_is_learned_from_what_was_measured(folder: Path, fi
     code, said, error = run("combiner", "choose", "--measured", rows, *kinds, "-o", out)
     assert (code, "fitted on 40 questions" in " ".join(said.split())) == (0, True), error
     assert make_aggregator("auto", path=str(out)).kind == "auto"
+
+
+def test_what_experts_agreed_on_is_counted_for_defences(folder: Path, run: Run) -> None:
+    out = folder / "history.json"
+    code, said, _ = run("combiner", "history", "--scores", folder / "scores.parquet", "-o", out)
+    assert (code, len(said.splitlines())) == (0, 3)
+    for name in ("history", "peers"):
+        assert defended(make_aggregator("vote"), name, path=str(out)).kind == name
+    counts = json.loads(out.read_text(encoding="utf-8"))
+    assert 0 < counts["ann"][0] <= counts["ann"][1] <= 120
 
 
 def test_the_kinds_and_defences_are_listed(run: Run) -> None:

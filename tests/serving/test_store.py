@@ -324,6 +324,18 @@ def test_several_can_open_a_new_store_at_once(path: Path) -> None:
         assert list(pool.map(run, range(8))) == [0] * 8
 
 
+def test_opening_waits_while_somebody_else_makes_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    later = threading.Timer(0.3, other.close)
+    later.start()
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, timeout: connect(path, timeout=0))  # as SQLite does not always wait here
+    with Store(url_of(path)) as store:
+        assert store.keys() == []
+    later.join()
+
+
 WRITER = """
 import sys
 import time
