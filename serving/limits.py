@@ -195,7 +195,8 @@ class Limiter:
                 waits.append((bucket.wait_s(amount, per_minute), kind, per_minute))
             wait_s, kind, per_minute = max(waits, default=(0.0, "", 0.0))
             if wait_s > EPSILON_S:
-                raise LimitError(f"the key's {per_minute:g} {kind} a minute are used up; try again in {wait_s:.1f} s", kind, wait_s)
+                wait = max(1, math.ceil(wait_s))
+                raise LimitError(f"the key's {per_minute:g} {kind} a minute are used up; try again in {wait} s", kind, wait_s)
             for kind, _, amount in wanted:
                 self._buckets[key.id, kind].level -= amount
 

@@ -25,6 +25,7 @@ def test_the_wheel_holds_what_the_demo_needs_and_nothing_else(wheel: Path) -> No
     wanted = ["mixture.yaml", "scores.parquet", "router/router.json", "router/weights.safetensors"]
     wanted += [f"adapters/{name}/adapter_model.safetensors" for name in ("numbers", "words", "logic", "records", "multitask")]
     wanted += [f"routers/open-8b/{name}" for name in ("README.md", "router.json", "weights.safetensors")]
+    wanted += [f"combiners/open-8b/{name}" for name in ("README.md", "combiner.json", "weights.safetensors")]
     assert [name for name in wanted if f"serving/assets/{name}" not in names] == []
     encoder = {f"data/encoders/static_minilm/{name}" for name in ("static.safetensors", "tokenizer.json")}
     assert {"data/py.typed", "router/py.typed", "app/chat.py"} | encoder <= names

@@ -81,7 +81,7 @@ def test_the_wait_that_is_told_is_the_one_that_is_needed(store: Store, limiter: 
     clock.now += 2.75
     error = refused(limiter, key)
     assert (error.retry_after_s, error.retry_after, error.code, error.kind) == (7.25, "8", "rate_limit_exceeded", "requests")
-    assert str(error) == "the key's 6 requests a minute are used up; try again in 7.2 s"
+    assert str(error) == "the key's 6 requests a minute are used up; try again in 8 s"
     clock.now += 7.24
     assert refused(limiter, key).retry_after == "1"
     clock.now += 0.01

@@ -7,8 +7,11 @@ from aggregator import make_aggregator
 from data.recorded import Recorded
 from data.records import Route
 from data.scores import count_leaked, experts_of, pivot, read_scores, rows_of
+from data.statistics import paired
+from router import load_router
+from serving.config import ASSETS
 from serving.evaluation.systems import baselines
-from serving.replay import aggregate_recorded
+from serving.replay import aggregate_recorded, replay
 
 FOLDER = os.environ.get("COUNTERPOINT_BENCH_DATA", "")
 
@@ -45,3 +48,19 @@ async def test_a_majority_over_real_answers_beats_the_best_single_expert() -> No
     assert by_name["category-oracle"] == pytest.approx(0.473, abs=0.002)
     assert by_name["oracle"] == pytest.approx(0.770, abs=0.001)
     assert majority.right.mean() == pytest.approx(0.491, abs=0.01)
+
+
+async def test_the_combiner_that_ships_reaches_its_bars_on_questions_that_it_has_not_seen() -> None:
+    test = rows_of(read_scores(table_of("mmlu_pro_small.parquet")), ["test"])
+    router = load_router(ASSETS / "routers" / "open-8b")
+    folder = str(ASSETS / "combiners" / "open-8b")
+    learned, vote = make_aggregator("learned", path=folder), make_aggregator("vote")
+    _, (three, majority) = await replay(test, router, 3, [learned, vote])
+    _, (eight,) = await replay(test, router, 8, [learned])
+    _, (few,) = await replay(test, router, 1, [make_aggregator("learned", path=folder, price=0.025)], most=8)
+    assert majority.right.mean() == pytest.approx(0.492, abs=0.001)
+    assert three.right.mean() > 0.505
+    assert eight.right.mean() > 0.52
+    assert few.right.mean() > 0.49
+    assert few.calls.mean() <= 2.0
+    assert paired(three.right, majority.right).low > 0
