@@ -447,6 +447,7 @@ def serve(
     config: ConfigOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; the config's, else loopback only.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Listen beyond loopback without keys, because something else guards it.")] = False,
 ) -> None:
     """Serve the mixture: OpenAI's protocol over HTTP, on Ray Serve. SIGHUP reads the config again: experts and slots come and go.
 
@@ -456,18 +457,19 @@ def serve(
 
     def reload() -> None:
         try:
-            again = _listening(config_of(config), host, port)
+            again = _listening(config_of(config), host, port, open_)
             prepare(again)
             say(gateway.reload(again))
         except CounterpointError as error:
             say(f"not reloaded: {error}")
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
-    mixture = _listening(config_of(config), host, port)
+    mixture = _listening(config_of(config), host, port, open_)
     prepare(mixture)
     address = gateway.start(mixture)
-    if mixture.serving.host not in gateway.LOOPBACK:
-        say("this endpoint asks for no key yet: everyone who reaches it may use it and the keys of its experts")
+    if not mixture.serving.keys:
+        beyond = mixture.serving.host not in gateway.LOOPBACK
+        say("it asks for no key: " + ("everyone who reaches it may use its experts" if beyond else "it listens on loopback only"))
     say(f"{mixture.name} listens at {address}/v1 with {', '.join(expert.name for expert in mixture.experts)}; Ctrl-C ends it")
     try:
         gateway.wait_for_end(on_hangup=reload)
@@ -506,9 +508,22 @@ def chat(
 cli_pool.register(app)
 
 
-def _listening(config: Any, host: str | None, port: int | None) -> Any:
-    changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    return config.model_copy(update={"serving": config.serving.model_copy(update=changes)})
+def _listening(config: Any, host: str | None, port: int | None, open_: bool = False) -> Any:
+    """A mixture with the address that was asked for.
+
+    Raises:
+        CounterpointError: It would listen beyond loopback without keys.
+    """
+    from serving.gateway import LOOPBACK
+
+    changes: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    serving = config.serving.model_copy(update=changes | ({"open": True} if open_ else {}))
+    if serving.host not in LOOPBACK and not serving.keys and not serving.open:
+        raise CounterpointError(
+            f"without keys the endpoint listens on loopback only, not on {serving.host}: set serving.keys and make keys by "
+            "`counterpoint keys create`, or say --open where something else guards it"
+        )
+    return config.model_copy(update={"serving": serving})
 
 
 if __name__ == "__main__":

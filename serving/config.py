@@ -347,6 +347,16 @@ class ServingConfig(_Config):
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     dashboard: bool = False
     """Whether Ray's dashboard runs beside, on loopback."""
+    keys: bool = False
+    """Whether whoever asks needs an API key, made by `counterpoint keys create`."""
+    open: bool = False
+    """Whether it may listen beyond loopback without keys, because something else guards it."""
+    store: str | None = None
+    """URL of what lasts: keys, spend, traces, feedback; null keeps nothing, or with keys the user's own SQLite file."""
+    keep_text: bool = False
+    """Whether traces keep what was asked and answered, too."""
+    keep_days: PositiveFloat = 30.0
+    """Days after which traces are deleted."""
 
 
 class MixtureConfig(_Config):

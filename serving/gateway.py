@@ -10,24 +10,28 @@ import socket
 import subprocess
 import threading
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, nullcontext, suppress
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
 from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from data.records import Answer, CounterpointError, Request, Route, Usage
+from data.records import Answer, CounterpointError, Request, Route, Trace, Usage
 from experts.slot import start_ray
 from serving.asking import Draft, Written
 from serving.config import ConfigError, MixtureConfig
+from serving.door import Door
+from serving.keys import Key, Unauthorised
+from serving.limits import Admission, LimitError
 from serving.metrics import exposition
 from serving.pipeline import ContextError, Finished, Pipeline
 from serving.protocol import (
     Asked,
     ChatRequest,
     CompletionRequest,
+    FeedbackBody,
     answer_json,
     chunk_json,
     completion_json,
@@ -58,11 +62,28 @@ class Gateway:
     def __init__(self, config: MixtureConfig) -> None:
         self.config = config
         self.pipeline = Pipeline.of(config)
+        self.door = Door(config.serving)
+        self._tidying: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start the pool, and load the engine that most experts share."""
         await self.pipeline.pool.start()
         await self.pipeline.pool.warm()
+        self._tidying = asyncio.create_task(self._tidy())
+
+    async def _tidy(self) -> None:
+        """Delete once an hour what is kept no longer."""
+        while True:
+            with suppress(CounterpointError):  # a store that is busy will be tidied the next time
+                await self.door.tidy()
+            await asyncio.sleep(3600)
+
+    async def stop(self) -> None:
+        """Stop the pool, and close the store."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+        await self.pipeline.pool.stop()
+        self.door.close()
 
     async def reload(self, config: dict[str, Any]) -> str:
         """Take over another config, and say in a line what came and went, or why nothing did."""
@@ -80,16 +101,29 @@ class Gateway:
         return {"status": "ok"}
 
     @app.get("/metrics")
-    async def metrics(self) -> Response:
-        """Give the pool's figures to Prometheus."""
+    async def metrics(self, http: HTTPRequest) -> Response:
+        """Give the pool's figures to Prometheus; where keys are wanted, to an admin's."""
+        try:
+            if self.config.serving.keys and not self._key(http).admin:
+                return JSONResponse(error_json("the figures are for keys of admins", code="forbidden"), 403)
+        except CounterpointError as error:
+            return _refused(error)
         text, kind = exposition(self.pipeline.pool)
         return Response(text, media_type=kind)
 
+    def _key(self, http: HTTPRequest) -> Key:
+        return self.door.key(http.headers.get("authorization"))
+
     @app.get("/v1/models")
-    async def models(self) -> dict[str, Any]:
-        """List the mixture and each expert."""
-        names = [self.pipeline.name, *self.pipeline.pool]
-        return {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "counterpoint"} for name in names]}
+    async def models(self, http: HTTPRequest) -> Response:
+        """List the mixture, and each expert that may be asked."""
+        try:
+            key = self._key(http)
+        except CounterpointError as error:
+            return _refused(error)
+        names = [self.pipeline.name, *(name for name in self.pipeline.pool if key.allows(name))]
+        rows = [{"id": name, "object": "model", "created": 0, "owned_by": "counterpoint"} for name in names]
+        return JSONResponse({"object": "list", "data": rows})
 
     @app.get("/readyz")
     async def readyz(self) -> Response:
@@ -103,8 +137,10 @@ class Gateway:
     async def route(self, http: HTTPRequest) -> Response:
         """Say who would be asked, and why, without asking anybody."""
         try:
-            asked = parse_chat(await self._body(http))
+            key = self._key(http)
+            asked = parse_chat(with_defaults(await self._body(http), key.defaults))
             request = asked.record(f"route-{uuid.uuid4().hex}", self.pipeline.name, list(self.pipeline.pool))
+            request = self.door.narrowed(key, request, list(self.pipeline.pool))
             return JSONResponse({"object": "counterpoint.route", "model": asked.model, **route_json(self.pipeline.route(request))})
         except CounterpointError as error:
             return _refused(error)
@@ -122,19 +158,57 @@ class Gateway:
     async def _complete(self, http: HTTPRequest, kind: type[ChatRequest] | type[CompletionRequest], prefix: str) -> Response:
         id = f"{prefix}-{uuid.uuid4().hex}"
         try:
-            asked = parse(kind, await self._body(http))
-            requests = asked.records(id, self.pipeline.name, list(self.pipeline.pool))
+            key = self._key(http)
+            asked = parse(kind, with_defaults(await self._body(http), key.defaults))
+            experts = list(self.pipeline.pool)
+            requests = [self.door.narrowed(key, one, experts) for one in asked.records(id, self.pipeline.name, experts)]
             routes = [self.pipeline.route(request) for request in requests]
+            if (refusal := next((told for route in routes if (told := self.pipeline.refusal(route)) is not None), None)) is not None:
+                return _error(refusal)
+            admission = await self.door.admit(key, requests, routes, self.pipeline.aggregator_of(requests[0]), self.pipeline.pool.specs)
         except CounterpointError as error:
             return _refused(error)
-        if (refusal := next((told for route in routes if (told := self.pipeline.refusal(route)) is not None), None)) is not None:
-            return _error(refusal)
         if asked.stream:
-            return StreamingResponse(self._stream(asked, id, requests, routes), media_type="text/event-stream")
-        pairs = await asyncio.gather(*(self.pipeline.answer(*entry) for entry in zip(requests, routes, strict=True)))
+            return StreamingResponse(self._stream(asked, id, requests, routes, key, admission), media_type="text/event-stream")
+        with admission or nullcontext():
+            answers = (self._answered(key, *entry) for entry in zip(requests, routes, strict=True))
+            pairs = await asyncio.gather(*answers)
+            await self.door.settle(admission, sum((answer.usage for answer, _ in pairs), Usage()))
         if (failed := next((answer for answer, _ in pairs if answer.error is not None), None)) is not None:
             return _error(failed)
         return JSONResponse(completion_json(asked, id, *pairs))
+
+    async def _answered(self, key: Key, request: Request, route: Route) -> tuple[Answer, Trace]:
+        answer, trace = await self.pipeline.answer(request, route)
+        await self.door.keep(key, request, answer, trace)
+        return answer, trace
+
+    @app.get("/v1/traces/{id}")
+    async def trace(self, http: HTTPRequest, id: str) -> Response:
+        """Tell how one of the caller's own answers came about."""
+        try:
+            found = await self.door.trace(self._key(http), id)
+        except CounterpointError as error:
+            return _refused(error)
+        if found is None:
+            return JSONResponse(error_json(f"no trace has the id {id[:80]!r}; {self._kept()}", code="trace_not_found"), 404)
+        return JSONResponse({"id": id, "object": "counterpoint.trace", "created": int(found.at), **found.body})
+
+    def _kept(self) -> str:
+        return "traces are kept where serving.store names a place" if self.door.store is None else "only who asked sees a trace"
+
+    @app.post("/v1/feedback")
+    async def feedback(self, http: HTTPRequest) -> Response:
+        """Take what somebody thinks of an answer of theirs; aggregators that learn from that do so."""
+        try:
+            key, given = self._key(http), parse(FeedbackBody, await self._body(http))
+            kept = await self.door.feedback(key, given.id, given.score, given.comment)
+            learned = self.pipeline.learn(given.id, given.score) if kept or self.door.store is None else False
+        except CounterpointError as error:
+            return _refused(error)
+        if not kept and not learned:
+            return JSONResponse(error_json(f"no answer has the id {given.id[:80]!r}; {self._kept()}", code="trace_not_found"), 404)
+        return JSONResponse({"object": "counterpoint.feedback", "id": given.id, "kept": kept, "learned": learned})
 
     async def _body(self, http: HTTPRequest) -> object:
         if http.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
@@ -151,23 +225,33 @@ class Gateway:
         except ValueError as error:
             raise CounterpointError(f"the body is no JSON: {error}") from error
 
-    async def _stream(self, asked: Asked, id: str, requests: Sequence[Request], routes: Sequence[Route]) -> AsyncIterator[str]:
+    async def _stream(
+        self,
+        asked: Asked,
+        id: str,
+        requests: Sequence[Request],
+        routes: Sequence[Route],
+        key: Key,
+        admission: Admission | None,
+    ) -> AsyncIterator[str]:
         """Write answers as server-sent events: news in our field where asked for, then the text; choices as they come."""
         usage = Usage()
         failed = False
-        choices = [self._choice(asked, id, at, *entry) for at, entry in enumerate(zip(requests, routes, strict=True))]
-        async with aclosing(merged(choices)) as lines:
-            async for line in lines:
-                if isinstance(line, Answer):
-                    usage += line.usage
-                    failed |= line.error is not None
-                else:
-                    yield line
+        choices = [self._choice(asked, id, key, at, *entry) for at, entry in enumerate(zip(requests, routes, strict=True))]
+        with admission or nullcontext():
+            async with aclosing(merged(choices)) as lines:
+                async for line in lines:
+                    if isinstance(line, Answer):
+                        usage += line.usage
+                        failed |= line.error is not None
+                    else:
+                        yield line
+            await self.door.settle(admission, usage)
         if not failed and asked.stream_options is not None and asked.stream_options.include_usage:
             yield f"data: {json.dumps(chunk_json(asked, id) | {'usage': usage_json(usage)})}\n\n"
         yield "data: [DONE]\n\n"
 
-    async def _choice(self, asked: Asked, id: str, index: int, request: Request, route: Route) -> AsyncGenerator[str | Answer]:
+    async def _choice(self, asked: Asked, id: str, key: Key, index: int, request: Request, route: Route) -> AsyncGenerator[str | Answer]:
         """The lines of one choice, and in the end its answer."""
         explain = asked.counterpoint.explain
         written = ""
@@ -187,6 +271,7 @@ class Gateway:
                     yield line(draft=answer_json(event.answer))
                 elif isinstance(event, Finished):
                     answer, trace = event.answer, event.trace
+                    await self.door.keep(key, request, answer, trace)
                     if answer.error is not None:
                         _, kind, code = status_of(answer)
                         yield f"data: {json.dumps(error_json(answer.error, kind, code))}\n\n"
@@ -232,8 +317,26 @@ async def merged(sources: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[T]:
             task.cancel()
 
 
+def with_defaults(body: object, defaults: Mapping[str, Any]) -> object:
+    """A body with a key's own options where it sets none.
+
+    Example:
+        >>> with_defaults({"model": "m", "counterpoint": {"k": 1}}, {"k": 3, "explain": True})
+        {'model': 'm', 'counterpoint': {'k': 1, 'explain': True}}
+    """
+    own = body.get("counterpoint", {}) if isinstance(body, dict) else None
+    if not defaults or not isinstance(body, dict) or not isinstance(own, dict):
+        return body
+    return body | {"counterpoint": {**defaults, **own}}
+
+
 def _refused(error: CounterpointError) -> JSONResponse:
-    """A request that cannot be answered as it stands, in OpenAI's form."""
+    """A request that is not let in or cannot be answered as it stands, in OpenAI's form."""
+    if isinstance(error, Unauthorised):
+        return JSONResponse(error_json(str(error), "authentication_error", "invalid_api_key"), 401, {"www-authenticate": "Bearer"})
+    if isinstance(error, LimitError):
+        headers = {} if error.retry_after is None else {"retry-after": error.retry_after}
+        return JSONResponse(error_json(str(error), error.kind, error.code), 429, headers)
     missing = str(error).startswith("no model is called")
     code = "model_not_found" if missing else "context_length_exceeded" if isinstance(error, ContextError) else None
     return JSONResponse(error_json(str(error), code=code), 404 if missing else 400)

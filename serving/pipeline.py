@@ -176,8 +176,7 @@ class Pipeline:
             RouterError: It allows no expert, or names one that is not there.
             AggregatorError: It names an aggregator that is not there.
         """
-        if request.aggregator is not None:
-            make_aggregator(request.aggregator)
+        self.aggregator_of(request)  # one that is not there is told before anything else
         if not request.question.strip():
             raise RequestError("the question is empty: wanted a user message with some text")
         return self._decide(request, self._last(request))
@@ -270,9 +269,7 @@ class Pipeline:
     async def progress(self, request: Request, route: Route | None = None) -> AsyncGenerator[Progress]:
         """Answer one request and tell what happens on the way."""
         route = route or self.route(request)
-        own = request.aggregator in (None, self.aggregator.kind)
-        aggregator = self.aggregator if own else make_aggregator(str(request.aggregator))
-        aggregator = aggregator.suited(request, route)
+        aggregator = self.aggregator_of(request).suited(request, route)
         yield route
         asking = Asking(self.pool, request, lambda text: self._part(request, text), self._numbers)
         began = time.monotonic()
@@ -293,6 +290,21 @@ class Pipeline:
             answer = replace(answer, error_code=answers[0].error_code, retry_after_s=min(waits, default=None))
         trace = Trace(request.id, route, tuple(answers), aggregator.kind, answer.support, usage, tuple(asking.instead.items()))
         yield Finished(replace(answer, usage=usage, latency_s=max(latency, answer.latency_s)), trace)
+
+    def aggregator_of(self, request: Request) -> Aggregator:
+        """The aggregator that a request asks for, else the mixture's own."""
+        own = request.aggregator in (None, self.aggregator.kind)
+        return self.aggregator if own else make_aggregator(str(request.aggregator))
+
+    def learn(self, request_id: str, score: float) -> bool:
+        """Let the aggregator learn how good an answer was, and say whether it did.
+
+        Args:
+            request_id: The request.
+            score: From 0 to 1.
+        """
+        learn = getattr(self.aggregator, "learn", None)
+        return bool(learn is not None and learn(request_id, score))
 
     async def _combined(
         self, request: Request, route: Route, aggregator: Aggregator, asking: Asking

@@ -167,6 +167,15 @@ class CompletionRequest(_Asked):
         return [(Message("user", prompt),) for prompt in prompts]
 
 
+class FeedbackBody(_Wire):
+    """The body of `/v1/feedback`."""
+
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+    """Id of the completion."""
+    score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    comment: Annotated[str, Field(max_length=10_000)] | None = None
+
+
 Asked = ChatRequest | CompletionRequest
 Body = TypeVar("Body", bound=BaseModel)
 

@@ -1,6 +1,7 @@
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +11,8 @@ from fastapi import FastAPI
 from serving import gateway as module
 from serving.config import MixtureConfig
 from serving.gateway import Gateway
+from serving.keys import Keys
+from serving.store import Store
 
 SCRIPT = [{"match": "capital of France", "say": "Paris"}, {"match": "break", "fail": "told to fail"}, {"match": ".", "say": "unsure"}]
 
@@ -32,7 +35,7 @@ async def served(**changes: Any) -> AsyncIterator[httpx.AsyncClient]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
             yield client
     finally:
-        await made.pipeline.pool.stop()
+        await made.stop()
 
 
 def chat(text: str, **more: Any) -> dict[str, Any]:
@@ -113,3 +116,110 @@ async def test_what_cannot_be_answered_is_an_error_in_openais_form(
     error = response.json()["error"]
     assert (response.status_code, error["code"]) == (status, code)
     assert message in error["message"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'store.db'}"
+
+
+def made_key(url: str, **limits: Any) -> dict[str, str]:
+    """Make a key, and give the header that bears its secret."""
+    with Store(url) as opened:
+        _, secret = Keys(opened).create("test", **limits)
+    return {"authorization": f"Bearer {secret}"}
+
+
+async def test_where_keys_are_wanted_nobody_comes_in_without(store: str) -> None:
+    mine = made_key(store)
+    async with served(serving={"keys": True, "store": store}) as client:
+        for headers in ({}, {"authorization": "Bearer cp-nonsense"}, {"authorization": "Basic abc"}):
+            for path in ("/v1/chat/completions", "/v1/completions", "/v1/route", "/v1/feedback"):
+                response = await client.post(path, json=chat(FRANCE), headers=headers)
+                assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")
+            assert (await client.get("/v1/models", headers=headers)).status_code == 401
+            assert (await client.get("/v1/traces/x", headers=headers)).status_code == 401
+        assert (await client.post("/v1/chat/completions", json=chat(FRANCE), headers=mine)).status_code == 200
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_key_reaches_only_the_experts_that_it_may_ask(store: str) -> None:
+    mine = made_key(store, denied_experts=("a",))
+    async with served(serving={"keys": True, "store": store}) as client:
+        models = (await client.get("/v1/models", headers=mine)).json()["data"]
+        answer = (await client.post("/v1/chat/completions", json=chat(FRANCE, counterpoint={"explain": True}), headers=mine)).json()
+        named = await client.post("/v1/chat/completions", json=chat(FRANCE) | {"model": "a"}, headers=mine)
+        wished = await client.post("/v1/chat/completions", json=chat(FRANCE, counterpoint={"experts": ["a", "b"]}), headers=mine)
+    assert [model["id"] for model in models] == ["mix", "b"]
+    assert [part["expert"] for part in answer["counterpoint"]["answers"]] == ["b"]
+    for refused in (named, wished):
+        assert (refused.status_code, "this key may not ask 'a'" in refused.json()["error"]["message"]) == (400, True)
+
+
+async def test_a_keys_defaults_hold_where_a_request_sets_none(store: str) -> None:
+    mine = made_key(store, defaults={"k": 1, "explain": True})
+    async with served(serving={"keys": True, "store": store}) as client:
+        own = (await client.post("/v1/chat/completions", json=chat(FRANCE), headers=mine)).json()
+        other = (await client.post("/v1/chat/completions", json=chat(FRANCE, counterpoint={"k": 2}), headers=mine)).json()
+    assert [len(body["counterpoint"]["answers"]) for body in (own, other)] == [1, 2]
+
+
+async def test_who_has_used_up_the_limit_is_told_when_to_come_again(store: str) -> None:
+    mine = made_key(store, requests_per_minute=2)
+    async with served(serving={"keys": True, "store": store}) as client:
+        codes = [(await client.post("/v1/chat/completions", json=chat(FRANCE), headers=mine)) for _ in range(3)]
+    assert [response.status_code for response in codes] == [200, 200, 429]
+    assert 1 <= int(codes[2].headers["retry-after"]) <= 30
+    assert codes[2].json()["error"]["code"] == "rate_limit_exceeded"
+
+
+async def test_spend_is_kept_of_answers_at_once_and_streamed(store: str) -> None:
+    mine = made_key(store)
+    async with served(serving={"keys": True, "store": store}) as client:
+        one = (await client.post("/v1/chat/completions", json=chat(FRANCE), headers=mine)).json()["usage"]
+        await client.post("/v1/chat/completions", json=chat(FRANCE, stream=True), headers=mine)
+    with Store(store) as opened:
+        spent = opened.spend(Keys(opened).list()[0].id)
+    assert (spent.requests, spent.prompt_tokens, spent.completion_tokens) == (2, 2 * one["prompt_tokens"], 2 * one["completion_tokens"])
+
+
+async def test_a_trace_is_seen_by_who_asked_alone_and_holds_no_text_unless_told(store: str) -> None:
+    mine, other = made_key(store), made_key(store)
+    async with served(serving={"keys": True, "store": store}) as client:
+        id = (await client.post("/v1/chat/completions", json=chat(FRANCE), headers=mine)).json()["id"]
+        seen = await client.get(f"/v1/traces/{id}", headers=mine)
+        assert (await client.get(f"/v1/traces/{id}", headers=other)).status_code == 404
+        assert (await client.post("/v1/feedback", json={"id": id, "score": 1.0}, headers=other)).status_code == 404
+        assert (await client.post("/v1/feedback", json={"id": id, "score": 1.0}, headers=mine)).json()["kept"] is True
+        assert (await client.post("/v1/feedback", json={"id": id, "score": 2.0}, headers=mine)).status_code == 400
+    assert (seen.status_code, seen.json()["aggregator"]) == (200, "vote")
+    assert "Paris" not in seen.text
+    assert "France" not in seen.text
+    async with served(serving={"keys": True, "store": store, "keep_text": True}) as client:
+        id = (await client.post("/v1/chat/completions", json=chat(FRANCE), headers=mine)).json()["id"]
+        seen = await client.get(f"/v1/traces/{id}", headers=mine)
+    assert seen.json()["messages"] == [{"role": "user", "content": FRANCE}]
+    assert seen.json()["text"] == "Paris"
+
+
+async def test_feedback_teaches_the_aggregator_that_learns_from_it() -> None:
+    async with served(aggregator={"kind": "bandit"}) as client:
+        id = (await client.post("/v1/chat/completions", json=chat(FRANCE))).json()["id"]
+        first = await client.post("/v1/feedback", json={"id": id, "score": 1.0, "comment": "good"})
+        again = await client.post("/v1/feedback", json={"id": id, "score": 1.0})
+    assert (first.status_code, first.json()["learned"]) == (200, True)
+    assert again.status_code == 404  # it counts once, and nothing is kept without a store
+
+
+async def test_figures_are_for_admins_where_keys_are_wanted(store: str) -> None:
+    mine, admin = made_key(store), made_key(store, admin=True)
+    async with served(serving={"keys": True, "store": store}) as client:
+        codes = [(await client.get("/metrics", headers=headers)).status_code for headers in ({}, mine, admin)]
+    assert codes == [401, 403, 200]
+
+
+def test_beyond_loopback_it_listens_with_keys_or_where_told_so(
+    run: Callable[..., tuple[int, str, str]], mixture: Callable[..., Path]
+) -> None:
+    code, _, error = run("serve", "-c", mixture(), "--host", "0.0.0.0")
+    assert (code, "without keys the endpoint listens on loopback only, not on 0.0.0.0" in error) == (2, True)
