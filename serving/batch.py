@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data.records import CounterpointError, Request
+from data.records import CounterpointError, Request, Usage
 from serving.journal import Journal
 from serving.pipeline import Pipeline, RequestError
 from serving.protocol import ChatRequest, completion_json, error_json, parse_chat, parse_json, status_of
@@ -105,6 +105,9 @@ async def run_batch(
     output: Path,
     on_line: Callable[[int, int], None],
     choose: Callable[[np.ndarray], Sequence[Sequence[int]]] | None = None,
+    *,
+    narrowed: Callable[[Request], Request] = lambda request: request,
+    took: Callable[[Usage], None] = lambda usage: None,
 ) -> BatchReport:
     """Answer every line of a batch file once, across any number of runs.
 
@@ -116,6 +119,8 @@ async def run_batch(
         output: The output; where it is there, its lines are not asked again, except those that failed with a 5xx.
         on_line: Called with the number of finished lines and their total.
         choose: A policy for the file as a whole (`router/batch_policy.py`); None routes every line alone.
+        narrowed: Makes of a request what its owner may ask.
+        took: Told of what each answer took.
 
     Raises:
         CounterpointError: The input cannot be read or the output not written.
@@ -134,7 +139,7 @@ async def run_batch(
             try:
                 if line.asked is None:
                     raise RequestError(line.error)
-                request = line.asked.record(line.custom_id, pipeline.name, list(pipeline.pool))
+                request = narrowed(line.asked.record(line.custom_id, pipeline.name, list(pipeline.pool)))
                 whole.append(request)
                 if line.custom_id not in known:
                     asked.append((line, line.asked, request))
@@ -149,6 +154,8 @@ async def run_batch(
         async with aclosing(pipeline.answer_all([request for _, _, request in asked], routes)) as answers:
             async for at, answer, trace in answers:
                 line, body, _ = asked[at]
+                if trace is not None:
+                    took(trace.usage)
                 if answer.error is not None or trace is None:
                     status, kind, code = status_of(answer)
                     if trace is None:  # nobody was asked

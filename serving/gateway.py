@@ -12,23 +12,27 @@ import threading
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, nullcontext, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
 from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.datastructures import UploadFile
 
 from data.records import Answer, CounterpointError, Request, Route, Trace, Usage
 from experts.slot import start_ray
 from serving.asking import Draft, Written
-from serving.config import ConfigError, MixtureConfig
+from serving.config import ConfigError, MixtureConfig, ServingConfig
 from serving.door import Door
+from serving.jobs import Jobs, batch_json, file_json
 from serving.keys import Key, Unauthorised
 from serving.limits import Admission, LimitError
 from serving.metrics import exposition
-from serving.pipeline import ContextError, Finished, Pipeline
+from serving.pipeline import ContextError, Finished, Pipeline, RequestError
 from serving.protocol import (
     Asked,
+    BatchBody,
     ChatRequest,
     CompletionRequest,
     FeedbackBody,
@@ -44,8 +48,11 @@ from serving.protocol import (
     status_of,
     usage_json,
 )
+from serving.store import BudgetError, Store, default_url
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MAX_FILE_BYTES = 200 << 20
+"""Largest file of a batch, as OpenAI's."""
 MAX_BODY_BYTES = 4 << 20
 """Largest request body."""
 
@@ -63,6 +70,7 @@ class Gateway:
         self.config = config
         self.pipeline = Pipeline.of(config)
         self.door = Door(config.serving)
+        self.jobs = None if self.door.store is None else Jobs(self.pipeline, self.door, self.door.store, journals(config.serving))
         self._tidying: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -70,6 +78,8 @@ class Gateway:
         await self.pipeline.pool.start()
         await self.pipeline.pool.warm()
         self._tidying = asyncio.create_task(self._tidy())
+        if self.jobs is not None and self.door.keys is not None:
+            self.jobs.resume([*self.door.keys.list(), self.door.keys.local()])
 
     async def _tidy(self) -> None:
         """Delete once an hour what is kept no longer."""
@@ -82,6 +92,8 @@ class Gateway:
         """Stop the pool, and close the store."""
         if self._tidying is not None:
             self._tidying.cancel()
+        if self.jobs is not None:
+            await self.jobs.stop()
         await self.pipeline.pool.stop()
         self.door.close()
 
@@ -210,6 +222,114 @@ class Gateway:
             return JSONResponse(error_json(f"no answer has the id {given.id[:80]!r}; {self._kept()}", code="trace_not_found"), 404)
         return JSONResponse({"object": "counterpoint.feedback", "id": given.id, "kept": kept, "learned": learned})
 
+    def _kept_here(self) -> tuple[Jobs, Store]:
+        if self.jobs is None or self.door.store is None:
+            raise CounterpointError("files and batches are kept where serving.store names a place; this endpoint has none")
+        return self.jobs, self.door.store
+
+    @app.post("/v1/files")
+    async def upload(self, http: HTTPRequest) -> Response:
+        """Keep a file for a batch."""
+        try:
+            key, (_, store) = self._key(http), self._kept_here()
+            length = http.headers.get("content-length", "")
+            if not length.isdigit() or int(length) > MAX_FILE_BYTES:
+                raise CounterpointError(f"a file is sent with its length, at most {MAX_FILE_BYTES} bytes")
+            if not http.headers.get("content-type", "").startswith("multipart/form-data"):
+                raise CounterpointError("a file comes as multipart/form-data, with the fields purpose and file")
+            async with http.form(max_files=1, max_fields=10) as form:
+                file, purpose = form.get("file"), form.get("purpose")
+                if purpose != "batch" or not isinstance(file, UploadFile):
+                    raise CounterpointError("wanted the fields purpose, batch, and file")
+                content, name = await file.read(), (file.filename or "batch.jsonl")[:200]
+            made = await asyncio.to_thread(store.add_file, key.id, f"file-{uuid.uuid4().hex}", name, "batch", content)
+        except CounterpointError as error:
+            return _refused(error)
+        return JSONResponse(file_json(made))
+
+    @app.get("/v1/files")
+    async def files(self, http: HTTPRequest) -> Response:
+        """List the caller's own files."""
+        try:
+            key, (_, store) = self._key(http), self._kept_here()
+            found = await asyncio.to_thread(store.files, key.id, *_page(http))
+        except CounterpointError as error:
+            return _refused(error)
+        return JSONResponse({"object": "list", "data": [file_json(file) for file in found], "has_more": False})
+
+    @app.get("/v1/files/{id}")
+    async def file(self, http: HTTPRequest, id: str) -> Response:
+        """Tell of one of the caller's own files."""
+        try:
+            key, (_, store) = self._key(http), self._kept_here()
+            found = await asyncio.to_thread(store.file, key.id, id)
+        except CounterpointError as error:
+            return _refused(error)
+        return _unknown("file", id) if found is None else JSONResponse(file_json(found))
+
+    @app.get("/v1/files/{id}/content")
+    async def content(self, http: HTTPRequest, id: str) -> Response:
+        """Give what one of the caller's own files holds."""
+        try:
+            key, (_, store) = self._key(http), self._kept_here()
+            found = await asyncio.to_thread(store.file_content, key.id, id)
+        except CounterpointError as error:
+            return _refused(error)
+        return _unknown("file", id) if found is None else Response(found, media_type="application/jsonl")
+
+    @app.delete("/v1/files/{id}")
+    async def delete_file(self, http: HTTPRequest, id: str) -> Response:
+        """Delete one of the caller's own files."""
+        try:
+            key, (_, store) = self._key(http), self._kept_here()
+            gone = await asyncio.to_thread(store.delete_file, key.id, id)
+        except CounterpointError as error:
+            return _refused(error)
+        return JSONResponse({"id": id, "object": "file", "deleted": True}) if gone else _unknown("file", id)
+
+    @app.post("/v1/batches")
+    async def begin_batch(self, http: HTTPRequest) -> Response:
+        """Begin a batch over an uploaded file."""
+        try:
+            key, (jobs, _) = self._key(http), self._kept_here()
+            asked = parse(BatchBody, await self._body(http))
+            made = await jobs.create(key, asked.input_file_id, asked.endpoint, asked.metadata)
+        except BudgetError as error:
+            return JSONResponse(error_json(str(error), "insufficient_quota", "insufficient_quota"), 429)
+        except CounterpointError as error:
+            return _refused(error)
+        return JSONResponse(batch_json(made))
+
+    @app.get("/v1/batches")
+    async def batches(self, http: HTTPRequest) -> Response:
+        """List the caller's own batches, newest first."""
+        try:
+            key, (_, store) = self._key(http), self._kept_here()
+            found = await asyncio.to_thread(store.batches, key.id, *_page(http))
+        except CounterpointError as error:
+            return _refused(error)
+        return JSONResponse({"object": "list", "data": [batch_json(batch) for batch in found], "has_more": False})
+
+    @app.get("/v1/batches/{id}")
+    async def batch(self, http: HTTPRequest, id: str) -> Response:
+        """Tell how one of the caller's own batches stands."""
+        try:
+            key, (_, store) = self._key(http), self._kept_here()
+            found = await asyncio.to_thread(store.batch, key.id, id)
+        except CounterpointError as error:
+            return _refused(error)
+        return _unknown("batch", id) if found is None else JSONResponse(batch_json(found))
+
+    @app.post("/v1/batches/{id}/cancel")
+    async def cancel_batch(self, http: HTTPRequest, id: str) -> Response:
+        """End one of the caller's own batches early; what was answered stays."""
+        try:
+            key, (jobs, _) = self._key(http), self._kept_here()
+            found = await jobs.cancel(key, id)
+        except CounterpointError as error:
+            return _refused(error)
+        return _unknown("batch", id) if found is None else JSONResponse(batch_json(found))
+
     async def _body(self, http: HTTPRequest) -> object:
         if http.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             raise CounterpointError("the body must be application/json")  # a foreign web page cannot send that unasked
@@ -328,6 +448,29 @@ def with_defaults(body: object, defaults: Mapping[str, Any]) -> object:
     if not defaults or not isinstance(body, dict) or not isinstance(own, dict):
         return body
     return body | {"counterpoint": {**defaults, **own}}
+
+
+def journals(config: ServingConfig) -> Path:
+    """Where journals of running batches are: beside the store's file, or in the user's own folder."""
+    url = config.store or default_url()
+    base = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else Path(default_url().removeprefix("sqlite:///"))
+    return base.parent / "batches"
+
+
+def _page(http: HTTPRequest) -> tuple[int, str | None]:
+    """The `limit` and `after` of a list.
+
+    Raises:
+        RequestError: The limit is no number from 1 to 10,000.
+    """
+    limit = http.query_params.get("limit", "100")
+    if not limit.isdigit() or not 1 <= int(limit) <= 10_000:
+        raise RequestError(f"limit: wanted a number from 1 to 10000, not {limit[:20]!r}")
+    return int(limit), http.query_params.get("after")
+
+
+def _unknown(kind: str, id: str) -> JSONResponse:
+    return JSONResponse(error_json(f"no {kind} of yours has the id {id[:80]!r}", code=f"{kind}_not_found"), 404)
 
 
 def _refused(error: CounterpointError) -> JSONResponse:

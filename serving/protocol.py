@@ -176,6 +176,15 @@ class FeedbackBody(_Wire):
     comment: Annotated[str, Field(max_length=10_000)] | None = None
 
 
+class BatchBody(_Wire):
+    """The body of `/v1/batches`."""
+
+    input_file_id: Annotated[str, Field(min_length=1, max_length=200)]
+    endpoint: str
+    completion_window: Literal["24h"] = "24h"
+    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+
+
 Asked = ChatRequest | CompletionRequest
 Body = TypeVar("Body", bound=BaseModel)
 

@@ -1,0 +1,149 @@
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serving.keys import Keys
+from serving.store import Store
+from tests.serving.test_gateway import FRANCE, chat, made_key, served
+
+SLOW = [{"match": "slow", "say": "late", "delay_s": 30}, {"match": "capital of France", "say": "Paris"}, {"match": "break", "fail": "told"}]
+
+
+def lines(*texts: str) -> bytes:
+    rows = [
+        {"custom_id": f"line-{at}", "method": "POST", "url": "/v1/chat/completions", "body": chat(text)} for at, text in enumerate(texts)
+    ]
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def settings(tmp_path: Path, **more: Any) -> dict[str, Any]:
+    experts = [
+        {"name": name, "model": "-", "engine": "scripted", "options": {"script": SLOW}, "price": {"input": 1.0, "output": 1.0}}
+        for name in "ab"
+    ]
+    return {"experts": experts, "serving": {"store": f"sqlite:///{tmp_path / 'store.db'}", **more}}
+
+
+async def begun(client: httpx.AsyncClient, content: bytes, headers: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
+    upload = {"file": ("in.jsonl", content, "application/jsonl")}
+    file = (await client.post("/v1/files", data={"purpose": "batch"}, files=upload, headers=headers)).json()
+    body = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h", **more}
+    return dict((await client.post("/v1/batches", json=body, headers=headers)).json())
+
+
+async def ended(client: httpx.AsyncClient, id: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
+    for _ in range(200):
+        batch = (await client.get(f"/v1/batches/{id}", headers=headers)).json()
+        if batch["status"] in ("completed", "failed", "cancelled"):
+            return dict(batch)
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"the batch did not end: {batch}")
+
+
+async def test_a_batch_is_answered_line_by_line_and_filed(tmp_path: Path) -> None:
+    async with served(**settings(tmp_path)) as client:
+        made = await begun(client, lines(FRANCE, "please break", FRANCE), metadata={"of": "mine"})
+        assert (made["object"], made["status"], made["metadata"]["of"]) == ("batch", "in_progress", "mine")
+        assert json.loads(made["metadata"]["counterpoint_calls"]) == {"a": 3, "b": 3}
+        assert float(made["metadata"]["counterpoint_predicted_s"]) >= 0
+        batch = await ended(client, made["id"])
+        assert (batch["status"], batch["request_counts"]) == ("completed", {"total": 3, "completed": 2, "failed": 1})
+        rows = (await client.get(f"/v1/files/{batch['output_file_id']}/content")).text.splitlines()
+        errors = (await client.get(f"/v1/files/{batch['error_file_id']}/content")).text.splitlines()
+        listed = (await client.get("/v1/batches")).json()["data"]
+    answers = {row["custom_id"]: row["response"]["body"]["choices"][0]["message"]["content"] for row in map(json.loads, rows)}
+    assert answers == {"line-0": "Paris", "line-2": "Paris"}
+    assert [json.loads(row)["custom_id"] for row in errors] == ["line-1"]
+    assert [each["id"] for each in listed] == [made["id"]]
+    assert not [*(tmp_path / "batches").iterdir()]  # nothing is left beside the store
+
+
+async def test_a_batch_goes_on_after_the_endpoint_has_ended_and_asks_no_line_twice(tmp_path: Path) -> None:
+    async with served(**settings(tmp_path)) as client:
+        id = (await begun(client, lines(FRANCE, "a slow one", FRANCE)))["id"]
+        journal = tmp_path / "batches" / f"{id}.out.jsonl"
+        for _ in range(100):
+            if journal.exists() and len(journal.read_bytes().splitlines()) == 2:
+                break
+            await asyncio.sleep(0.05)
+    assert len(journal.read_bytes().splitlines()) == 2
+    SLOW[0]["delay_s"] = 0.0
+    try:
+        async with served(**settings(tmp_path)) as client:
+            batch = await ended(client, id)
+            rows = (await client.get(f"/v1/files/{batch['output_file_id']}/content")).text.splitlines()
+    finally:
+        SLOW[0]["delay_s"] = 30
+    assert batch["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
+    assert sorted(json.loads(row)["custom_id"] for row in rows) == ["line-0", "line-1", "line-2"]
+
+
+async def test_a_cancelled_batch_keeps_what_was_answered(tmp_path: Path) -> None:
+    async with served(**settings(tmp_path)) as client:
+        id = (await begun(client, lines(FRANCE, "a slow one")))["id"]
+        for _ in range(100):
+            if (tmp_path / "batches" / f"{id}.out.jsonl").exists():
+                break
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
+        batch = (await client.post(f"/v1/batches/{id}/cancel")).json()
+        assert (batch["status"], batch["request_counts"]["completed"]) == ("cancelled", 1)
+        again = (await client.post(f"/v1/batches/{id}/cancel")).json()
+        assert again["status"] == "cancelled"
+
+
+async def test_batches_and_files_of_one_key_are_unknown_to_another(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'store.db'}"
+    mine, other = made_key(store), made_key(store)
+    async with served(**settings(tmp_path, keys=True)) as client:
+        made = await begun(client, lines(FRANCE), mine)
+        await ended(client, made["id"], mine)
+        for path in (f"/v1/batches/{made['id']}", f"/v1/files/{made['input_file_id']}", f"/v1/files/{made['input_file_id']}/content"):
+            assert (await client.get(path, headers=other)).status_code == 404
+            assert (await client.get(path, headers=mine)).status_code == 200
+        assert (await client.post(f"/v1/batches/{made['id']}/cancel", headers=other)).status_code == 404
+        body = {"input_file_id": made["input_file_id"], "endpoint": "/v1/chat/completions"}
+        assert (await client.post("/v1/batches", json=body, headers=other)).status_code == 400
+        assert (await client.get("/v1/files", headers=other)).json()["data"] == []
+        assert (await client.delete(f"/v1/files/{made['input_file_id']}", headers=other)).status_code == 404
+        assert (await client.delete(f"/v1/files/{made['input_file_id']}", headers=mine)).json()["deleted"] is True
+
+
+async def test_a_batchs_price_is_spent_once_and_must_fit_into_the_budget(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'store.db'}"
+    rich, poor = made_key(store, budget_usd=1.0), made_key(store, budget_usd=0.000001)
+    async with served(**settings(tmp_path, keys=True)) as client:
+        made = await begun(client, lines(FRANCE, FRANCE), rich)
+        batch = await ended(client, made["id"], rich)
+        refused = await begun(client, lines(FRANCE), poor)
+    assert batch["status"] == "completed"
+    assert refused["error"]["code"] == "insufficient_quota"
+    with Store(store) as opened:
+        owner = next(key.id for key in Keys(opened).list() if key.budget_usd == 1.0)
+        assert opened.spend(owner).usd > 0
+        assert opened.held(owner) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"input_file_id": "file-x", "endpoint": "/v1/chat/completions"}, "no file has the id 'file-x'"),
+        ({"input_file_id": "file-x", "endpoint": "/v1/embeddings"}, "endpoint: a batch asks /v1/chat/completions"),
+        ({"endpoint": "/v1/chat/completions"}, "input_file_id: Field required"),
+        ({"input_file_id": "f", "endpoint": "/v1/chat/completions", "completion_window": "1h"}, "completion_window"),
+    ],
+)
+async def test_a_batch_that_cannot_begin_says_why(tmp_path: Path, body: dict[str, Any], message: str) -> None:
+    async with served(**settings(tmp_path)) as client:
+        response = await client.post("/v1/batches", json=body)
+    assert (response.status_code, message in response.json()["error"]["message"]) == (400, True), response.text
+
+
+async def test_without_a_store_files_and_batches_are_refused() -> None:
+    async with served() as client:
+        for response in (await client.get("/v1/files"), await client.get("/v1/batches"), await client.get("/v1/files/x")):
+            assert (response.status_code, "serving.store" in response.json()["error"]["message"]) == (400, True)
