@@ -35,7 +35,7 @@ from serving.show import progress_bars
 
 PAGE = "aggregation.md"
 RESULTS = Path(__file__).parent / "results" / "aggregation_live.json"
-PER_FAMILY = 10
+PER_FAMILY = 4
 """Test questions of each of the eleven families."""
 RANKED = 6
 """Tune questions of each family, from which the experts are ranked as aggregators."""
@@ -51,7 +51,7 @@ MIXTURES: tuple[Kind, ...] = (
     ("judge", {"kind": "judge"}),
 )
 DEBATE: Kind = ("debate", {"kind": "debate"})
-DEBATED = 44
+DEBATED = 22
 """Questions that are debated, the first ones: two arguments of up to 400 tokens each take longer than all else together."""
 MATCHED = (("self", "fuse"), ("self", "layers 3"), ("self-seq", "layers 3"))
 """Kinds that sample one expert, and the mixture whose tokens they are given."""

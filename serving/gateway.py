@@ -115,11 +115,8 @@ class Gateway:
     @app.get("/metrics")
     async def metrics(self, http: HTTPRequest) -> Response:
         """Give the pool's figures to Prometheus; where keys are wanted, to an admin's."""
-        try:
-            if self.config.serving.keys and not self._key(http).admin:
-                return JSONResponse(error_json("the figures are for keys of admins", code="forbidden"), 403)
-        except CounterpointError as error:
-            return _refused(error)
+        if self.config.serving.keys and not self._key(http).admin:
+            return JSONResponse(error_json("the figures are for keys of admins", code="forbidden"), 403)
         text, kind = exposition(self.pipeline.pool)
         return Response(text, media_type=kind)
 
@@ -129,10 +126,7 @@ class Gateway:
     @app.get("/v1/models")
     async def models(self, http: HTTPRequest) -> Response:
         """List the mixture, and each expert that may be asked."""
-        try:
-            key = self._key(http)
-        except CounterpointError as error:
-            return _refused(error)
+        key = self._key(http)
         names = [self.pipeline.name, *(name for name in self.pipeline.pool if key.allows(name))]
         rows = [{"id": name, "object": "model", "created": 0, "owned_by": "counterpoint"} for name in names]
         return JSONResponse({"object": "list", "data": rows})
@@ -148,14 +142,11 @@ class Gateway:
     @app.post("/v1/route")
     async def route(self, http: HTTPRequest) -> Response:
         """Say who would be asked, and why, without asking anybody."""
-        try:
-            key = self._key(http)
-            asked = parse_chat(with_defaults(await self._body(http), key.defaults))
-            request = asked.record(f"route-{uuid.uuid4().hex}", self.pipeline.name, list(self.pipeline.pool))
-            request = self.door.narrowed(key, request, list(self.pipeline.pool))
-            return JSONResponse({"object": "counterpoint.route", "model": asked.model, **route_json(self.pipeline.route(request))})
-        except CounterpointError as error:
-            return _refused(error)
+        key = self._key(http)
+        asked = parse_chat(with_defaults(await self._body(http), key.defaults))
+        request = asked.record(f"route-{uuid.uuid4().hex}", self.pipeline.name, list(self.pipeline.pool))
+        request = self.door.narrowed(key, request, list(self.pipeline.pool))
+        return JSONResponse({"object": "counterpoint.route", "model": asked.model, **route_json(self.pipeline.route(request))})
 
     @app.post("/v1/chat/completions")
     async def chat(self, http: HTTPRequest) -> Response:
@@ -169,17 +160,14 @@ class Gateway:
 
     async def _complete(self, http: HTTPRequest, kind: type[ChatRequest] | type[CompletionRequest], prefix: str) -> Response:
         id = f"{prefix}-{uuid.uuid4().hex}"
-        try:
-            key = self._key(http)
-            asked = parse(kind, with_defaults(await self._body(http), key.defaults))
-            experts = list(self.pipeline.pool)
-            requests = [self.door.narrowed(key, one, experts) for one in asked.records(id, self.pipeline.name, experts)]
-            routes = [self.pipeline.route(request) for request in requests]
-            if (refusal := next((told for route in routes if (told := self.pipeline.refusal(route)) is not None), None)) is not None:
-                return _error(refusal)
-            admission = await self.door.admit(key, requests, routes, self.pipeline.aggregator_of(requests[0]), self.pipeline.pool.specs)
-        except CounterpointError as error:
-            return _refused(error)
+        key = self._key(http)
+        asked = parse(kind, with_defaults(await self._body(http), key.defaults))
+        experts = list(self.pipeline.pool)
+        requests = [self.door.narrowed(key, one, experts) for one in asked.records(id, self.pipeline.name, experts)]
+        routes = [self.pipeline.route(request) for request in requests]
+        if (refusal := next((told for route in routes if (told := self.pipeline.refusal(route)) is not None), None)) is not None:
+            return _error(refusal)
+        admission = await self.door.admit(key, requests, routes, self.pipeline.aggregator_of(requests[0]), self.pipeline.pool.specs)
         if asked.stream:
             return StreamingResponse(self._stream(asked, id, requests, routes, key, admission), media_type="text/event-stream")
         with admission or nullcontext():
@@ -198,10 +186,7 @@ class Gateway:
     @app.get("/v1/traces/{id}")
     async def trace(self, http: HTTPRequest, id: str) -> Response:
         """Tell how one of the caller's own answers came about."""
-        try:
-            found = await self.door.trace(self._key(http), id)
-        except CounterpointError as error:
-            return _refused(error)
+        found = await self.door.trace(self._key(http), id)
         if found is None:
             return JSONResponse(error_json(f"no trace has the id {id[:80]!r}; {self._kept()}", code="trace_not_found"), 404)
         return JSONResponse({"id": id, "object": "counterpoint.trace", "created": int(found.at), **found.body})
@@ -212,12 +197,9 @@ class Gateway:
     @app.post("/v1/feedback")
     async def feedback(self, http: HTTPRequest) -> Response:
         """Take what somebody thinks of an answer of theirs; aggregators that learn from that do so."""
-        try:
-            key, given = self._key(http), parse(FeedbackBody, await self._body(http))
-            kept = await self.door.feedback(key, given.id, given.score, given.comment)
-            learned = self.pipeline.learn(given.id, given.score) if kept or self.door.store is None else False
-        except CounterpointError as error:
-            return _refused(error)
+        key, given = self._key(http), parse(FeedbackBody, await self._body(http))
+        kept = await self.door.feedback(key, given.id, given.score, given.comment)
+        learned = self.pipeline.learn(given.id, given.score) if kept or self.door.store is None else False
         if not kept and not learned:
             return JSONResponse(error_json(f"no answer has the id {given.id[:80]!r}; {self._kept()}", code="trace_not_found"), 404)
         return JSONResponse({"object": "counterpoint.feedback", "id": given.id, "kept": kept, "learned": learned})
@@ -230,104 +212,75 @@ class Gateway:
     @app.post("/v1/files")
     async def upload(self, http: HTTPRequest) -> Response:
         """Keep a file for a batch."""
-        try:
-            key, (_, store) = self._key(http), self._kept_here()
-            length = http.headers.get("content-length", "")
-            if not length.isdigit() or int(length) > MAX_FILE_BYTES:
-                raise CounterpointError(f"a file is sent with its length, at most {MAX_FILE_BYTES} bytes")
-            if not http.headers.get("content-type", "").startswith("multipart/form-data"):
-                raise CounterpointError("a file comes as multipart/form-data, with the fields purpose and file")
-            async with http.form(max_files=1, max_fields=10) as form:
-                file, purpose = form.get("file"), form.get("purpose")
-                if purpose != "batch" or not isinstance(file, UploadFile):
-                    raise CounterpointError("wanted the fields purpose, batch, and file")
-                content, name = await file.read(), (file.filename or "batch.jsonl")[:200]
-            made = await asyncio.to_thread(store.add_file, key.id, f"file-{uuid.uuid4().hex}", name, "batch", content)
-        except CounterpointError as error:
-            return _refused(error)
+        key, (_, store) = self._key(http), self._kept_here()
+        length = http.headers.get("content-length", "")
+        if not length.isdigit() or int(length) > MAX_FILE_BYTES:
+            raise CounterpointError(f"a file is sent with its length, at most {MAX_FILE_BYTES} bytes")
+        if not http.headers.get("content-type", "").startswith("multipart/form-data"):
+            raise CounterpointError("a file comes as multipart/form-data, with the fields purpose and file")
+        async with http.form(max_files=1, max_fields=10) as form:
+            file, purpose = form.get("file"), form.get("purpose")
+            if purpose != "batch" or not isinstance(file, UploadFile):
+                raise CounterpointError("wanted the fields purpose, batch, and file")
+            content, name = await file.read(), (file.filename or "batch.jsonl")[:200]
+        made = await asyncio.to_thread(store.add_file, key.id, f"file-{uuid.uuid4().hex}", name, "batch", content)
         return JSONResponse(file_json(made))
 
     @app.get("/v1/files")
     async def files(self, http: HTTPRequest) -> Response:
         """List the caller's own files."""
-        try:
-            key, (_, store) = self._key(http), self._kept_here()
-            found = await asyncio.to_thread(store.files, key.id, *_page(http))
-        except CounterpointError as error:
-            return _refused(error)
+        key, (_, store) = self._key(http), self._kept_here()
+        found = await asyncio.to_thread(store.files, key.id, *_page(http))
         return JSONResponse({"object": "list", "data": [file_json(file) for file in found], "has_more": False})
 
     @app.get("/v1/files/{id}")
     async def file(self, http: HTTPRequest, id: str) -> Response:
         """Tell of one of the caller's own files."""
-        try:
-            key, (_, store) = self._key(http), self._kept_here()
-            found = await asyncio.to_thread(store.file, key.id, id)
-        except CounterpointError as error:
-            return _refused(error)
+        key, (_, store) = self._key(http), self._kept_here()
+        found = await asyncio.to_thread(store.file, key.id, id)
         return _unknown("file", id) if found is None else JSONResponse(file_json(found))
 
     @app.get("/v1/files/{id}/content")
     async def content(self, http: HTTPRequest, id: str) -> Response:
         """Give what one of the caller's own files holds."""
-        try:
-            key, (_, store) = self._key(http), self._kept_here()
-            found = await asyncio.to_thread(store.file_content, key.id, id)
-        except CounterpointError as error:
-            return _refused(error)
+        key, (_, store) = self._key(http), self._kept_here()
+        found = await asyncio.to_thread(store.file_content, key.id, id)
         return _unknown("file", id) if found is None else Response(found, media_type="application/jsonl")
 
     @app.delete("/v1/files/{id}")
     async def delete_file(self, http: HTTPRequest, id: str) -> Response:
         """Delete one of the caller's own files."""
-        try:
-            key, (_, store) = self._key(http), self._kept_here()
-            gone = await asyncio.to_thread(store.delete_file, key.id, id)
-        except CounterpointError as error:
-            return _refused(error)
+        key, (_, store) = self._key(http), self._kept_here()
+        gone = await asyncio.to_thread(store.delete_file, key.id, id)
         return JSONResponse({"id": id, "object": "file", "deleted": True}) if gone else _unknown("file", id)
 
     @app.post("/v1/batches")
     async def begin_batch(self, http: HTTPRequest) -> Response:
         """Begin a batch over an uploaded file."""
-        try:
-            key, (jobs, _) = self._key(http), self._kept_here()
-            asked = parse(BatchBody, await self._body(http))
-            made = await jobs.create(key, asked.input_file_id, asked.endpoint, asked.metadata)
-        except BudgetError as error:
-            return JSONResponse(error_json(str(error), "insufficient_quota", "insufficient_quota"), 429)
-        except CounterpointError as error:
-            return _refused(error)
+        key, (jobs, _) = self._key(http), self._kept_here()
+        asked = parse(BatchBody, await self._body(http))
+        made = await jobs.create(key, asked.input_file_id, asked.endpoint, asked.metadata)
         return JSONResponse(batch_json(made))
 
     @app.get("/v1/batches")
     async def batches(self, http: HTTPRequest) -> Response:
         """List the caller's own batches, newest first."""
-        try:
-            key, (_, store) = self._key(http), self._kept_here()
-            found = await asyncio.to_thread(store.batches, key.id, *_page(http))
-        except CounterpointError as error:
-            return _refused(error)
+        key, (_, store) = self._key(http), self._kept_here()
+        found = await asyncio.to_thread(store.batches, key.id, *_page(http))
         return JSONResponse({"object": "list", "data": [batch_json(batch) for batch in found], "has_more": False})
 
     @app.get("/v1/batches/{id}")
     async def batch(self, http: HTTPRequest, id: str) -> Response:
         """Tell how one of the caller's own batches stands."""
-        try:
-            key, (_, store) = self._key(http), self._kept_here()
-            found = await asyncio.to_thread(store.batch, key.id, id)
-        except CounterpointError as error:
-            return _refused(error)
+        key, (_, store) = self._key(http), self._kept_here()
+        found = await asyncio.to_thread(store.batch, key.id, id)
         return _unknown("batch", id) if found is None else JSONResponse(batch_json(found))
 
     @app.post("/v1/batches/{id}/cancel")
     async def cancel_batch(self, http: HTTPRequest, id: str) -> Response:
         """End one of the caller's own batches early; what was answered stays."""
-        try:
-            key, (jobs, _) = self._key(http), self._kept_here()
-            found = await jobs.cancel(key, id)
-        except CounterpointError as error:
-            return _refused(error)
+        key, (jobs, _) = self._key(http), self._kept_here()
+        found = await jobs.cancel(key, id)
         return _unknown("batch", id) if found is None else JSONResponse(batch_json(found))
 
     async def _body(self, http: HTTPRequest) -> object:
@@ -473,8 +426,11 @@ def _unknown(kind: str, id: str) -> JSONResponse:
     return JSONResponse(error_json(f"no {kind} of yours has the id {id[:80]!r}", code=f"{kind}_not_found"), 404)
 
 
-def _refused(error: CounterpointError) -> JSONResponse:
+@app.exception_handler(CounterpointError)
+async def refused(http: HTTPRequest, error: CounterpointError) -> JSONResponse:
     """A request that is not let in or cannot be answered as it stands, in OpenAI's form."""
+    if isinstance(error, BudgetError):
+        return JSONResponse(error_json(str(error), "insufficient_quota", "insufficient_quota"), 429)
     if isinstance(error, Unauthorised):
         return JSONResponse(error_json(str(error), "authentication_error", "invalid_api_key"), 401, {"www-authenticate": "Bearer"})
     if isinstance(error, LimitError):

@@ -26,7 +26,7 @@ def config(**changes: Any) -> MixtureConfig:
 async def served(**changes: Any) -> AsyncIterator[httpx.AsyncClient]:
     """The endpoint's routes on a gateway in this process, without Ray Serve's proxy."""
     made = Gateway(config(**changes))
-    app = FastAPI()
+    app = FastAPI(exception_handlers=module.app.exception_handlers)
     for route in module.app.routes:
         if hasattr(route, "endpoint") and hasattr(made, route.endpoint.__name__):
             app.add_api_route(route.path, getattr(made, route.endpoint.__name__), methods=[*(route.methods or ())])  # type: ignore[attr-defined]

@@ -73,7 +73,8 @@ async def chunks(mixture: MixtureConfig, **options: Any) -> list[dict[str, Any]]
     requests = asked.records("r", "counterpoint", list(gateway.pipeline.pool))
     await gateway.start()
     try:
-        lines = [line async for line in gateway._stream(asked, "r", requests, [gateway.pipeline.route(request) for request in requests])]
+        routes = [gateway.pipeline.route(request) for request in requests]
+        lines = [line async for line in gateway._stream(asked, "r", requests, routes, gateway.door.key(None), None)]
     finally:
         await gateway.pipeline.pool.stop()
     assert lines[-1] == "data: [DONE]\n\n"
