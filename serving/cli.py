@@ -453,29 +453,30 @@ def serve(
 
     Example: `counterpoint serve -c mixture.yaml --port 8000`
     """
-    from serving import gateway
+    from serving import endpoint
+    from serving.gateway import LOOPBACK
 
     def reload() -> None:
         try:
             again = _listening(config_of(config), host, port, open_)
             prepare(again)
-            say(gateway.reload(again))
+            say(endpoint.reload(again))
         except CounterpointError as error:
             say(f"not reloaded: {error}")
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     mixture = _listening(config_of(config), host, port, open_)
     prepare(mixture)
-    address = gateway.start(mixture)
+    address = endpoint.start(mixture)
     if not mixture.serving.keys:
-        beyond = mixture.serving.host not in gateway.LOOPBACK
+        beyond = mixture.serving.host not in LOOPBACK
         say("it asks for no key: " + ("everyone who reaches it may use its experts" if beyond else "it listens on loopback only"))
     say(f"{mixture.name} listens at {address}/v1 with {', '.join(expert.name for expert in mixture.experts)}; Ctrl-C ends it")
     try:
-        gateway.wait_for_end(on_hangup=reload)
+        endpoint.wait_for_end(on_hangup=reload)
     finally:
         say("ending")
-        gateway.stop()
+        endpoint.stop()
 
 
 @app.command()
@@ -488,21 +489,21 @@ def chat(
 
     Example: `counterpoint chat`
     """
-    from serving import gateway
+    from serving import endpoint
     from serving.page import check_streamlit, running_page
 
     mixture = _listening(config_of(config), None, port)
-    gateway.check_port("127.0.0.1", page_port)
+    endpoint.check_port("127.0.0.1", page_port)
     prepare(mixture)
     check_streamlit()
-    address = gateway.start(mixture)
+    address = endpoint.start(mixture)
     try:
         with running_page(address, mixture.name, page_port) as page:
             say(f"the page is at http://127.0.0.1:{page_port}, the endpoint at {address}/v1; Ctrl-C ends both")
-            gateway.wait_for_end(page)
+            endpoint.wait_for_end(page)
             say("ending")
     finally:
-        gateway.stop()
+        endpoint.stop()
 
 
 cli_pool.register(app)

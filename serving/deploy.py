@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from serving import gateway
+from serving import endpoint
 from serving.config import ConfigError, load_config
 
 
@@ -23,4 +23,4 @@ def app(args: dict[str, Any]) -> Any:
     """
     if set(args) != {"config"} or not isinstance(args["config"], str):
         raise ConfigError(f"wanted args with config, the path of the mixture's YAML, and nothing else; they are {args!r}")
-    return gateway.application(load_config(Path(args["config"])))
+    return endpoint.application(load_config(Path(args["config"])))

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import signal
-import socket
-import subprocess
-import threading
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,9 +16,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.datastructures import UploadFile
 
 from data.records import Answer, CounterpointError, Request, Route, Trace, Usage
-from experts.slot import start_ray
 from serving.asking import Draft, Written
-from serving.config import ConfigError, MixtureConfig, ServingConfig
+from serving.config import MixtureConfig, ServingConfig
 from serving.door import Door
 from serving.jobs import Jobs, batch_json, file_json
 from serving.keys import Key, Unauthorised
@@ -461,94 +455,3 @@ def _rest(written: str, text: str) -> list[str]:
         text = f"\n\n{text}"
     words = text.split(" ")
     return [word + (" " if at < len(words) - 1 else "") for at, word in enumerate(words) if word or at < len(words) - 1]
-
-
-def application(config: MixtureConfig) -> Any:
-    """Make the Ray Serve application of a mixture."""
-    from ray import serve
-
-    @serve.deployment(name="gateway", num_replicas=1, max_ongoing_requests=512, ray_actor_options={"num_cpus": 0})
-    @serve.ingress(app)
-    class GatewayReplica(Gateway):
-        async def __init__(self, config: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
-            Gateway.__init__(self, MixtureConfig.model_validate(config))
-            await self.start()
-
-    return GatewayReplica.bind(config.model_dump(exclude_unset=True))  # type: ignore[attr-defined]
-
-
-def check_port(host: str, port: int) -> None:
-    """See that the port is free.
-
-    Raises:
-        ConfigError: It is not, or the host is not ours.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another by --port") from error
-
-
-def start(config: MixtureConfig) -> str:
-    """Start the endpoint in the background and give its address.
-
-    Raises:
-        CounterpointError: The port is taken, or the mixture cannot start.
-    """
-    host, port = config.serving.host, config.serving.port
-    check_port(host, port)
-    dashboard = start_ray(dashboard=config.serving.dashboard)
-    if dashboard is not None:
-        logging.getLogger(__name__).warning("Ray's dashboard is at %s", dashboard)
-    from ray import serve
-    from ray.exceptions import RayError
-
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # the import sets it to INFO
-    try:
-        serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR"})
-        serve.run(application(config), route_prefix="/", name="counterpoint")
-    except (RuntimeError, RayError) as error:
-        lines = [line for line in str(error).splitlines() if "Error" in line] or [str(error)]
-        raise CounterpointError(f"the endpoint cannot start: {lines[-1].strip()}") from error
-    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
-
-
-def reload(config: MixtureConfig) -> str:
-    """Have the running endpoint take over another config; give its word on what came and went."""
-    from ray import serve
-
-    said: str = serve.get_app_handle("counterpoint").reload.remote(config.model_dump(exclude_unset=True)).result()
-    return said
-
-
-def wait_for_end(page: subprocess.Popen[bytes] | None = None, on_hangup: Callable[[], None] | None = None) -> None:
-    """Return when the process is asked to end by Ctrl-C or SIGTERM, or when the page that runs beside it has ended.
-
-    Args:
-        page: The page's process.
-        on_hangup: What to do on SIGHUP.
-    """
-    ended = threading.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: ended.set())
-    hung_up = threading.Event()
-    if on_hangup is not None:
-        signal.signal(signal.SIGHUP, lambda *_: hung_up.set())
-    while not ended.wait(0.5):
-        if on_hangup is not None and hung_up.is_set():
-            hung_up.clear()
-            on_hangup()
-        if page is not None and page.poll() is not None:
-            raise CounterpointError(f"the page has ended with exit code {page.returncode}")
-
-
-def stop() -> None:
-    """End the endpoint, and the Ray that this process started or joined."""
-    import ray
-    from ray import serve
-
-    serve.delete("counterpoint")
-    ray.shutdown()  # a cluster of our own ends with it, Serve's other actors included
