@@ -448,6 +448,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; the config's, else loopback only.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     open_: Annotated[bool, typer.Option("--open", help="Listen beyond loopback without keys, because something else guards it.")] = False,
+    emit: Annotated[Path | None, typer.Option(help="Write what Ray's own `serve deploy` takes into this file, and start nothing.")] = None,
 ) -> None:
     """Serve the mixture: OpenAI's protocol over HTTP, on Ray Serve. SIGHUP reads the config again: experts and slots come and go.
 
@@ -455,6 +456,10 @@ def serve(
     """
     from serving import endpoint
     from serving.gateway import LOOPBACK
+
+    if emit is not None:
+        _emit(config, _listening(config_of(config), host, port, open_), emit)
+        return
 
     def reload() -> None:
         try:
@@ -507,6 +512,26 @@ def chat(
 
 
 cli_pool.register(app)
+
+
+def _emit(path: Path | None, mixture: Any, output: Path) -> None:
+    """Write a config for Ray's own `serve`.
+
+    Raises:
+        CounterpointError: There is no mixture's file to name, or the output cannot be written.
+    """
+    import yaml
+
+    from serving.deploy import serve_config
+
+    if path is None:
+        raise CounterpointError("--emit names a mixture's YAML in the file: give it by -c")
+    made = yaml.safe_dump(serve_config(path, mixture.serving.host, mixture.serving.port), sort_keys=False)
+    try:
+        output.write_text(made, encoding="utf-8")
+    except OSError as error:
+        raise CounterpointError(f"cannot write {output}: {error.strerror or error}") from error
+    say(f"{output}: `serve run {output}` or `serve deploy {output}`")
 
 
 def _listening(config: Any, host: str | None, port: int | None, open_: bool = False) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from fastapi import FastAPI
 
 from serving import gateway as module
@@ -42,6 +43,7 @@ def chat(text: str, **more: Any) -> dict[str, Any]:
     return {"model": "mix", "messages": [{"role": "user", "content": text}]} | more
 
 
+Run = Callable[..., tuple[int, str, str]]
 FRANCE = "What is the capital of France?"
 
 
@@ -223,3 +225,15 @@ def test_beyond_loopback_it_listens_with_keys_or_where_told_so(
 ) -> None:
     code, _, error = run("serve", "-c", mixture(), "--host", "0.0.0.0")
     assert (code, "without keys the endpoint listens on loopback only, not on 0.0.0.0" in error) == (2, True)
+
+
+def test_what_rays_own_command_takes_is_written_and_nothing_started(run: Run, mixture: Callable[..., Path], tmp_path: Path) -> None:
+    schema = pytest.importorskip("ray.serve.schema")
+    out = tmp_path / "serve.yaml"
+    code, _, error = run("serve", "-c", mixture(), "--port", 8765, "--emit", out)
+    assert code == 0, error
+    read = schema.ServeDeploySchema.model_validate(yaml.safe_load(out.read_text(encoding="utf-8")))
+    assert (read.http_options.port, read.applications[0].import_path) == (8765, "serving.deploy:app")
+    assert Path(read.applications[0].args["config"]).is_file()
+    code, _, error = run("serve", "--emit", out)
+    assert (code, "--emit names a mixture's YAML" in error) == (2, True)
