@@ -89,7 +89,7 @@ async def live(folder: Path, tick: Tick) -> dict[str, Any]:
     """Measure all kinds on the real experts, and rank the experts as aggregators."""
     config, tasks = demo_config(), generate("test", PER_FAMILY)
     table, experts = read_scores(SCORES), [expert.name for expert in config.experts]
-    pool = PoolOnce(expert_specs(config), config.pool.build())
+    pool, resumed = PoolOnce(expert_specs(config), config.pool.build()), (folder / "kinds.jsonl").exists()
     async with pool:
         began = time.monotonic()
 
@@ -125,6 +125,7 @@ async def live(folder: Path, tick: Tick) -> dict[str, Any]:
         "degraded": {kind: sum(row.degraded for row in rows if row.kind == kind) for kind in dict.fromkeys(row.kind for row in rows)},
         "ranking": ranking.json(),
         "loads": loads,
+        "resumed": resumed,
         "seconds": {"kinds": round(seconds, 1), "ranking": round(ranked, 1), "debate": round(took, 1)},
     }
 
@@ -170,7 +171,7 @@ def _triple(gap: Interval) -> list[float]:
 
 
 def _points(triple: Sequence[float]) -> str:
-    mean, low, high = (100 * value for value in triple)
+    mean, low, high = (round(100 * value, 1) + 0.0 for value in triple)  # no -0.0
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]{', a tie' if low <= 0 <= high else ''}"
 
 
@@ -228,11 +229,13 @@ def page(results: dict[str, Any]) -> str:
             accuracy = f"{100 * row['accuracy']:.1f} | {100 * row['low']:.1f} to {100 * row['high']:.1f}"
             lines.append(f"| {part['k']} | {row['name']} | {accuracy} | {lead} |")
     seconds = told["seconds"]
-    lines += [
-        "",
-        f"{results['replayed'][0]['n']} test questions. Measured on {platform.machine()}, 2 cores, no GPU: {seconds['kinds']:.0f} s for "
-        f"all kinds, {seconds['ranking']:.0f} s for the ranking, {seconds['debate']:.0f} s for the debate, {told['loads']} model loads.",
-    ]
+    took = (
+        "an interrupted run that was gone on with, so its seconds say nothing"
+        if told["resumed"]
+        else f"{seconds['kinds']:.0f} s for all kinds, {seconds['ranking']:.0f} s for the ranking, {seconds['debate']:.0f} s for the debate, "
+        f"{told['loads']} model loads"
+    )
+    lines += ["", f"{results['replayed'][0]['n']} test questions. Measured on {platform.machine()}, 2 cores, no GPU: {took}."]
     return "\n".join(lines)
 
 
