@@ -229,12 +229,9 @@ def page(results: dict[str, Any]) -> str:
             accuracy = f"{100 * row['accuracy']:.1f} | {100 * row['low']:.1f} to {100 * row['high']:.1f}"
             lines.append(f"| {part['k']} | {row['name']} | {accuracy} | {lead} |")
     seconds = told["seconds"]
-    took = (
-        "an interrupted run that was gone on with, so its seconds say nothing"
-        if told["resumed"]
-        else f"{seconds['kinds']:.0f} s for all kinds, {seconds['ranking']:.0f} s for the ranking, {seconds['debate']:.0f} s for the debate, "
-        f"{told['loads']} model loads"
-    )
+    parts = ("kinds", "ranking", "debate")
+    spent = ", ".join(f"{seconds[part]:.0f} s for the {part}" for part in parts) + f", {told['loads']} model loads"
+    took = "an interrupted run that was gone on with, so its seconds say nothing" if told["resumed"] else spent
     lines += ["", f"{results['replayed'][0]['n']} test questions. Measured on {platform.machine()}, 2 cores, no GPU: {took}."]
     return "\n".join(lines)
 
