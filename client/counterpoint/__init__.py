@@ -1,10 +1,19 @@
-"""The client of a Counterpoint mixture: ask, stream, and see who answered."""
+"""The client of a Counterpoint mixture: ask, stream, see who answered, and have batches answered."""
 
 from counterpoint.client import AsyncCounterpoint, Counterpoint
-from counterpoint.errors import AuthenticationError, BadRequestError, ConnectionFailedError, CounterpointError, OverloadedError, ServerError
-from counterpoint.types import Chunk, Completion, ExpertAnswer, Explanation, Route, Usage
+from counterpoint.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConnectionFailedError,
+    CounterpointError,
+    OverloadedError,
+    ServerError,
+    StillRunningError,
+)
+from counterpoint.types import Batch, Chunk, Completion, ExpertAnswer, Explanation, Feedback, File, Route, Trace, Usage
 
 __all__ = [
-    "AsyncCounterpoint", "AuthenticationError", "BadRequestError", "Chunk", "Completion", "ConnectionFailedError", "Counterpoint",
-    "CounterpointError", "ExpertAnswer", "Explanation", "OverloadedError", "Route", "ServerError", "Usage",
+    "AsyncCounterpoint", "AuthenticationError", "BadRequestError", "Batch", "Chunk", "Completion", "ConnectionFailedError",
+    "Counterpoint", "CounterpointError", "ExpertAnswer", "Explanation", "Feedback", "File", "OverloadedError", "Route", "ServerError",
+    "StillRunningError", "Trace", "Usage",
 ]  # fmt: skip

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Self
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any, Self, TypeVar
 
 import httpx
 
-from counterpoint.errors import ConnectionFailedError, ServerError, error_of
+from counterpoint import asking
+from counterpoint.asking import Messages
+from counterpoint.batches import AsyncBatches, AsyncFiles, Batches, Files
 from counterpoint.lines import async_lines, lines
-from counterpoint.types import Chunk, Completion
+from counterpoint.steps import Call, Flow, Pause, Read, Retries, Step, persistent, plain
+from counterpoint.types import Chunk, Completion, Explanation, Feedback, Route, Trace
 
-Messages = str | Sequence[Mapping[str, str]]
-"""A question, or a conversation as OpenAI's protocol writes it."""
-
-OPTIONS = ("k", "experts", "exclude", "aggregator", "explain")
-
-
-def _body(model: str, messages: Messages, stream: bool, settings: Mapping[str, Any]) -> dict[str, Any]:
-    turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else [dict(message) for message in messages]
-    ours = {name: value for name, value in settings.items() if name in OPTIONS and value is not None}
-    theirs = {name: value for name, value in settings.items() if name not in OPTIONS and value is not None}
-    body: dict[str, Any] = {"model": model, "messages": turns, **theirs}
-    if stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return body | ({"counterpoint": ours} if ours else {})
+T = TypeVar("T")
 
 
 def _settings(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
@@ -34,29 +25,17 @@ def _settings(base_url: str, api_key: str | None, timeout_s: float) -> dict[str,
     return {"base_url": base_url.rstrip("/"), "headers": headers, "timeout": httpx.Timeout(timeout_s, connect=10.0)}
 
 
-def _chunk(line: str) -> Chunk | None:
-    data = line.removeprefix("data:").strip()
-    if not line.startswith("data:") or data == "[DONE]":
-        return None
-    try:
-        body = json.loads(data)
-    except ValueError as error:
-        raise ConnectionFailedError(f"the endpoint sent what is no JSON: {data[:80]!r}") from error
-    if "error" in body:
-        raise ServerError(str(body["error"].get("message", body["error"])), 502, body["error"].get("code"))
-    return Chunk.of(body)
+def _opening(call: Call) -> Flow[httpx.Response]:
+    response: httpx.Response = yield call
+    return response
 
 
 @contextmanager
 def _plain_errors(base_url: object) -> Iterator[None]:
     try:
         yield
-    except httpx.TimeoutException as error:
-        raise ConnectionFailedError(f"{base_url} did not answer in time ({type(error).__name__}); give a larger timeout_s") from error
     except httpx.HTTPError as error:
-        raise ConnectionFailedError(
-            f"cannot reach {base_url}: {error or type(error).__name__}; is `counterpoint serve` running?"
-        ) from error
+        raise plain(error, base_url) from error
 
 
 class Counterpoint:
@@ -67,7 +46,14 @@ class Counterpoint:
         api_key: The key, where the endpoint asks for one.
         model: The mixture's name, or one expert's.
         timeout_s: Seconds without a byte after which a call is given up.
+        retries: How often a call is tried again that was refused by 429 or 503, or could not connect: after what the endpoint asks
+            for, at most 60 s, else after up to 0.5 s, 1 s, 2 s and so on. A stream that has begun is never tried again.
         transport: Where the bytes travel; for tests.
+        sleep: Waits for seconds; for tests.
+
+    Attributes:
+        files: The files at the endpoint.
+        batches: Jobs of many requests.
 
     Example:
         >>> def endpoint(request: httpx.Request) -> httpx.Response:
@@ -85,10 +71,16 @@ class Counterpoint:
         api_key: str | None = None,
         model: str = "counterpoint",
         timeout_s: float = 120.0,
+        retries: int = 2,
         transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.model = model
+        self._retries = Retries(retries)
+        self._sleep = sleep
         self._http = httpx.Client(transport=transport, **_settings(base_url, api_key, timeout_s))
+        self.files = Files(self)
+        self.batches = Batches(self)
 
     def __enter__(self) -> Self:
         return self
@@ -100,45 +92,98 @@ class Counterpoint:
         """Close the connections."""
         self._http.close()
 
+    def run(self, flow: Flow[T]) -> T:
+        """Carry out steps, and give what they end in; what the other methods are made of."""
+        steps = persistent(flow, self._retries, self._http.base_url)
+        try:
+            step = next(steps)
+            while True:
+                step = steps.send(self._do(step))
+        except StopIteration as ended:
+            result: T = ended.value
+            return result
+
+    def _do(self, step: Step) -> object:
+        match step:
+            case Pause(seconds):
+                return self._sleep(seconds)
+            case Read(path):
+                try:
+                    return path.read_bytes()
+                except OSError as error:
+                    return error
+            case Call(method, path, content, stream):
+                try:
+                    response = self._http.send(self._http.build_request(method, path, **content), stream=stream)
+                    if stream and response.is_error:
+                        response.read()
+                    return response
+                except httpx.HTTPError as error:
+                    return error
+
+    def lines(self, call: Call) -> Iterator[str]:
+        """Yield the lines of a response as they come."""
+        response = self.run(_opening(call))
+        try:
+            with _plain_errors(self._http.base_url):
+                yield from lines(response.iter_text())
+        finally:
+            response.close()
+
     def chat(self, messages: Messages, *, model: str | None = None, **settings: Any) -> Completion:
         """Ask, and wait for the answer.
 
         Args:
             messages: A question, or a conversation.
             model: The mixture's name or one expert's; None is the client's own.
-            **settings: OpenAI's (`temperature`, `max_tokens`, `stop`, `seed`) and ours (`k`, `experts`, `exclude`, `aggregator`,
-                `explain`).
+            **settings: OpenAI's (`temperature`, `max_tokens`, `stop`, `seed`, `n`) and ours (`k`, `experts`, `exclude`, `aggregator`,
+                `budget_usd`, `max_latency_s`, `objective`, `primary_first`, `explain`).
 
         Raises:
             CounterpointError: What went wrong, as one sentence.
         """
-        with _plain_errors(self._http.base_url):
-            response = self._http.post("/v1/chat/completions", json=_body(model or self.model, messages, False, settings))
-        if response.is_error:
-            raise error_of(response)
-        return Completion.of(response.json())
+        return self.run(asking.chat(model or self.model, messages, settings))
 
     def stream(self, messages: Messages, *, model: str | None = None, **settings: Any) -> Iterator[Chunk]:
         """Ask, and yield the answer as it comes; the arguments are those of `chat`.
 
-        With `explain=True` the first piece bears the route, later ones each expert's answer, the last the whole account.
+        With `explain=True` the first piece bears the route, later ones each expert's answer and drafts of the mixture's, the last the
+        whole account. With `primary_first=True` the primary's words come as they are written, and a correction follows where the
+        mixture's answer is another.
         """
-        body = _body(model or self.model, messages, True, settings)
-        with _plain_errors(self._http.base_url), self._http.stream("POST", "/v1/chat/completions", json=body) as response:
-            if response.is_error:
-                response.read()
-                raise error_of(response)
-            for line in lines(response.iter_text()):
-                if (chunk := _chunk(line)) is not None:
-                    yield chunk
+        for line in self.lines(asking.stream(model or self.model, messages, settings)):
+            if (chunk := asking.chunk_of(line)) is not None:
+                yield chunk
+
+    def explain(self, messages: Messages, *, model: str | None = None, **settings: Any) -> Explanation:
+        """Ask, and tell how the answer came about; the arguments are those of `chat`."""
+        return self.run(asking.explain(model or self.model, messages, settings))
+
+    def route(self, messages: Messages, *, model: str | None = None, **settings: Any) -> Route:
+        """Tell who would be asked, and why, without asking anybody; the arguments are those of `chat`."""
+        return self.run(asking.route(model or self.model, messages, settings))
+
+    def complete(self, prompt: str | Sequence[str], *, model: str | None = None, **settings: Any) -> Completion:
+        """Answer a prompt, or several each for itself; the settings are those of `chat`, the answers to all are in `texts`."""
+        return self.run(asking.complete(model or self.model, prompt, settings))
+
+    def feedback(self, id: str, score: float, comment: str | None = None) -> Feedback:
+        """Say what an answer was worth.
+
+        Args:
+            id: Id of the answer.
+            score: From 0, worthless, to 1.
+            comment: Why.
+        """
+        return self.run(asking.feedback(id, score, comment))
+
+    def trace(self, id: str) -> Trace:
+        """Tell how an earlier answer to the same key came about, by its id."""
+        return self.run(asking.trace(id))
 
     def models(self) -> list[str]:
         """Name the mixture and its experts."""
-        with _plain_errors(self._http.base_url):
-            response = self._http.get("/v1/models")
-        if response.is_error:
-            raise error_of(response)
-        return [model["id"] for model in response.json()["data"]]
+        return self.run(asking.models())
 
 
 class AsyncCounterpoint:
@@ -151,10 +196,16 @@ class AsyncCounterpoint:
         api_key: str | None = None,
         model: str = "counterpoint",
         timeout_s: float = 120.0,
+        retries: int = 2,
         transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.model = model
+        self._retries = Retries(retries)
+        self._sleep = sleep
         self._http = httpx.AsyncClient(transport=transport, **_settings(base_url, api_key, timeout_s))
+        self.files = AsyncFiles(self)
+        self.batches = AsyncBatches(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -166,30 +217,76 @@ class AsyncCounterpoint:
         """Close the connections."""
         await self._http.aclose()
 
+    async def run(self, flow: Flow[T]) -> T:
+        """Carry out steps, and give what they end in; what the other methods are made of."""
+        steps = persistent(flow, self._retries, self._http.base_url)
+        try:
+            step = next(steps)
+            while True:
+                step = steps.send(await self._do(step))
+        except StopIteration as ended:
+            result: T = ended.value
+            return result
+
+    async def _do(self, step: Step) -> object:
+        match step:
+            case Pause(seconds):
+                return await self._sleep(seconds)
+            case Read(path):
+                try:
+                    return await asyncio.to_thread(path.read_bytes)
+                except OSError as error:
+                    return error
+            case Call(method, path, content, stream):
+                try:
+                    response = await self._http.send(self._http.build_request(method, path, **content), stream=stream)
+                    if stream and response.is_error:
+                        await response.aread()
+                    return response
+                except httpx.HTTPError as error:
+                    return error
+
+    async def lines(self, call: Call) -> AsyncGenerator[str, None]:
+        """Yield the lines of a response as they come."""
+        response = await self.run(_opening(call))
+        try:
+            with _plain_errors(self._http.base_url):
+                async for line in async_lines(response.aiter_text()):
+                    yield line
+        finally:
+            await response.aclose()
+
     async def chat(self, messages: Messages, *, model: str | None = None, **settings: Any) -> Completion:
         """Ask, and wait for the answer."""
-        with _plain_errors(self._http.base_url):
-            response = await self._http.post("/v1/chat/completions", json=_body(model or self.model, messages, False, settings))
-        if response.is_error:
-            raise error_of(response)
-        return Completion.of(response.json())
+        return await self.run(asking.chat(model or self.model, messages, settings))
 
     async def stream(self, messages: Messages, *, model: str | None = None, **settings: Any) -> AsyncIterator[Chunk]:
         """Ask, and yield the answer as it comes."""
-        body = _body(model or self.model, messages, True, settings)
-        with _plain_errors(self._http.base_url):
-            async with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
-                if response.is_error:
-                    await response.aread()
-                    raise error_of(response)
-                async for line in async_lines(response.aiter_text()):
-                    if (chunk := _chunk(line)) is not None:
-                        yield chunk
+        async with aclosing(self.lines(asking.stream(model or self.model, messages, settings))) as came:
+            async for line in came:
+                if (chunk := asking.chunk_of(line)) is not None:
+                    yield chunk
+
+    async def explain(self, messages: Messages, *, model: str | None = None, **settings: Any) -> Explanation:
+        """Ask, and tell how the answer came about."""
+        return await self.run(asking.explain(model or self.model, messages, settings))
+
+    async def route(self, messages: Messages, *, model: str | None = None, **settings: Any) -> Route:
+        """Tell who would be asked, and why, without asking anybody."""
+        return await self.run(asking.route(model or self.model, messages, settings))
+
+    async def complete(self, prompt: str | Sequence[str], *, model: str | None = None, **settings: Any) -> Completion:
+        """Answer a prompt, or several each for itself."""
+        return await self.run(asking.complete(model or self.model, prompt, settings))
+
+    async def feedback(self, id: str, score: float, comment: str | None = None) -> Feedback:
+        """Say what an answer was worth, from 0 to 1."""
+        return await self.run(asking.feedback(id, score, comment))
+
+    async def trace(self, id: str) -> Trace:
+        """Tell how an earlier answer came about."""
+        return await self.run(asking.trace(id))
 
     async def models(self) -> list[str]:
         """Name the mixture and its experts."""
-        with _plain_errors(self._http.base_url):
-            response = await self._http.get("/v1/models")
-        if response.is_error:
-            raise error_of(response)
-        return [model["id"] for model in response.json()["data"]]
+        return await self.run(asking.models())

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
 import httpx
+
+if TYPE_CHECKING:
+    from counterpoint.types import Batch
 
 
 class CounterpointError(Exception):
@@ -47,20 +55,54 @@ class OverloadedError(ServerError):
         self.retry_after_s = retry_after_s
 
 
-def error_of(response: httpx.Response) -> ServerError:
-    """Read the error that a response bears; its body must have been read."""
+class StillRunningError(CounterpointError):
+    """A batch has not ended yet.
+
+    Attributes:
+        batch: How it stood when it was last looked at.
+    """
+
+    def __init__(self, message: str, batch: Batch) -> None:
+        super().__init__(message)
+        self.batch = batch
+
+
+def retry_after_s(header: str | None, now: float | None = None) -> float | None:
+    """Read the header Retry-After, which holds seconds or a date; None where it says nothing.
+
+    Example:
+        >>> retry_after_s("7"), retry_after_s("soon"), retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now=20.0)
+        (7.0, None, 40.0)
+    """
+    if header is None:
+        return None
     try:
-        body = response.json()["error"]
-        message, code = str(body["message"]), body.get("code")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        message, code = f"the endpoint answered {response.status_code}: {response.text[:200]}", None
-    status = response.status_code
-    if status in (429, 503):
+        seconds = float(header)
+    except ValueError:
         try:
-            retry = float(response.headers["retry-after"])
-        except (KeyError, ValueError):
-            retry = None
-        return OverloadedError(message, status, code, retry)
+            seconds = parsedate_to_datetime(header).timestamp() - (time.time() if now is None else now)
+        except (ValueError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def error_from(status: int, body: Any, retry_s: float | None = None) -> ServerError:
+    """Make the error of a status and a body, which may be anything."""
+    try:
+        message, code = str(body["error"]["message"]), body["error"].get("code")
+    except (KeyError, TypeError, AttributeError):
+        message, code = f"the endpoint answered {status}: {str(body)[:200]}", None
+    if status in (429, 503):
+        return OverloadedError(message, status, code, retry_s)
     if status in (401, 403):
         return AuthenticationError(message, status, code)
     return (BadRequestError if 400 <= status < 500 else ServerError)(message, status, code)
+
+
+def error_of(response: httpx.Response) -> ServerError:
+    """Read the error that a response bears; its body must have been read."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = response.text
+    return error_from(response.status_code, body, retry_after_s(response.headers.get("retry-after")))

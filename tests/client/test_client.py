@@ -28,7 +28,7 @@ WHOLE = {
 
 
 def client(answer: Callable[[httpx.Request], httpx.Response]) -> Counterpoint:
-    return Counterpoint("http://mixture", transport=httpx.MockTransport(answer))
+    return Counterpoint("http://mixture", retries=0, transport=httpx.MockTransport(answer))
 
 
 def events(*bodies: dict[str, Any] | str) -> httpx.Response:
@@ -52,13 +52,23 @@ def test_a_question_becomes_a_conversation_and_our_options_travel_apart() -> Non
         return httpx.Response(200, json=WHOLE)
 
     with client(answer) as mixture:
-        mixture.chat("What is 2 + 2?", k=2, explain=True, temperature=0.5, seed=None)
+        mixture.chat(
+            "What is 2 + 2?", k=2, explain=True, temperature=0.5, seed=None, budget_usd=0.01, max_latency_s=3.0, objective={"price": 0.5},
+            primary_first=True,
+        )  # fmt: skip
     assert seen == [
         {
             "model": "counterpoint",
             "messages": [{"role": "user", "content": "What is 2 + 2?"}],
             "temperature": 0.5,
-            "counterpoint": {"k": 2, "explain": True},
+            "counterpoint": {
+                "k": 2,
+                "explain": True,
+                "budget_usd": 0.01,
+                "max_latency_s": 3.0,
+                "objective": {"price": 0.5},
+                "primary_first": True,
+            },
         }
     ]
 
@@ -92,6 +102,29 @@ def test_a_stream_yields_route_answers_text_and_the_account() -> None:
     assert chunks[4].finish_reason == "stop"
     assert chunks[5].usage is not None
     assert chunks[5].usage.total_tokens == 4
+
+
+def test_a_draft_and_a_correction_are_told_from_the_answer() -> None:
+    stream = events(
+        delta(delta={"content": "It is 5."}),
+        delta(counterpoint={"draft": ANSWER}),
+        delta(delta={"content": "4"}, counterpoint={"correction": True}),
+    )
+    with client(lambda _: stream) as mixture:
+        first, draft, second = mixture.stream("What is 2 + 2?", explain=True)
+    assert (first.text, first.correction, first.draft) == ("It is 5.", False, None)
+    assert draft.draft is not None
+    assert (draft.draft.expert, draft.draft.text, draft.answer, draft.text) == ("a", "4", None, "")
+    assert (second.text, second.correction) == ("4", True)
+
+
+@pytest.mark.parametrize("body", ["<html>", [], {}, {"id": "1", "choices": []}])
+def test_an_answer_of_something_else_is_told(body: Any) -> None:
+    with (
+        client(lambda _: httpx.Response(200, json=body)) as mixture,
+        pytest.raises(ConnectionFailedError, match="no answer of Counterpoint"),
+    ):
+        mixture.chat("hi")
 
 
 @pytest.mark.parametrize(
