@@ -1,6 +1,6 @@
 """Measure combiners on recorded answers of eight real LLMs: by calls, by price, on other pools and subjects, and the choice among kinds.
 
-Run: COUNTERPOINT_BENCH_DATA=FOLDER python -m benchmarks.aggregation [combiner|pools|auto ...]
+Run: COUNTERPOINT_BENCH_DATA=FOLDER python -m benchmarks.aggregation [combiner|pools|auto|limits ...]
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from serving.show import progress_bars
 
 TABLE = "mmlu_pro_small.parquet"
 ROUTER = ASSETS / "routers" / "open-8b"
+COMBINER = ASSETS / "combiners" / "open-8b"
 COMMAND = "python -m benchmarks.aggregation"
 SUBJECTS = 4
 """Groups of subjects, each left out of what a combiner is fitted on."""
@@ -217,7 +218,30 @@ def auto(bench: Bench, folder: Path) -> str:
     return "\n".join(rows)
 
 
-SECTIONS = {"combiner": combiner, "pools": pools, "auto": auto}
+def limits(bench: Bench, folder: Path) -> str:
+    """What the combiner that ships cannot win: questions without a right answer, and right answers that stand alone."""
+    made = Learned(str(COMBINER))
+    queries, _ = bench.tested
+    recorded, routes = Recorded(bench.test), bench.routes()
+    rows = ["| calls | a right answer is there | combiner right where it is | majority right where it is | of those lost, one backer |"]
+    rows += ["|---|---|---|---|---|"]
+    for k in (2, 3, 5, 8):
+        scores = [
+            [recorded.score(query_id, name) for name in route.experts[:k]]
+            for query_id, route in zip(queries["query_id"], routes, strict=True)
+        ]
+        backers = np.array([sum(score > 0.5 for score in row) for row in scores])
+        ours, vote = bench.play(made, k).right, bench.play(make_aggregator("vote"), k).right
+        there = backers > 0
+        lost = there & (ours < 0.5)
+        rows.append(
+            f"| {k} | {100 * there.mean():.1f} | {100 * ours[there].mean():.1f} | {100 * vote[there].mean():.1f} "
+            f"| {100 * (backers[lost] == 1).mean():.1f} |"
+        )
+    return "\n".join(rows)
+
+
+SECTIONS = {"combiner": combiner, "pools": pools, "auto": auto, "limits": limits}
 
 
 def main() -> None:
