@@ -92,6 +92,7 @@ class Request:
         max_latency_s: Most seconds that a chosen expert may be known to take, or None.
         objective: Weights of `price`, `size`, `latency` and `age` against quality, instead of the policy's own.
         batch: Whether its calls yield to those that somebody waits for.
+        denied: Experts that whoever asks may not reach by any way, an aggregator's own calls among them.
         owner: Who asks, for what may be remembered of them and shown to nobody else; None is nobody in particular.
         primary_first: Whether the primary's words are streamed as they come, or None for the mixture's own way.
     """
@@ -107,6 +108,7 @@ class Request:
     max_latency_s: float | None = None
     objective: Mapping[str, float] | None = None
     batch: bool = False
+    denied: tuple[str, ...] = ()
     owner: str | None = None
     primary_first: bool | None = None
 

@@ -87,6 +87,8 @@ class Asking:
 
     async def call(self, expert: str, messages: Sequence[Message], *, final: bool = False, **sampling: object) -> Answer:
         """Ask one expert, its words streamed where they are the answer's."""
+        if expert in self.request.denied:
+            return Answer.failed(expert, f"whoever asks may not ask {expert!r}")
         how = replace(self.request.sampling, **sampling)  # type: ignore[arg-type]
         call = Call(f"{self.request.id}/{next(self._numbers)}", expert, tuple(messages), how, self.request.batch, final)
         if not final:

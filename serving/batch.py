@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data.records import CounterpointError, Request, Usage
+from data.records import CounterpointError, Request
 from serving.journal import Journal
 from serving.pipeline import Pipeline, RequestError
 from serving.protocol import ChatRequest, completion_json, error_json, parse_chat, parse_json, status_of
@@ -36,7 +36,7 @@ class BatchReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class Line:
     """One line of the input: its name, and what it asks or why it cannot."""
 
     custom_id: str
@@ -44,7 +44,7 @@ class _Line:
     error: str = ""
 
 
-def read_batch(path: Path) -> list[_Line]:
+def read_batch(path: Path) -> list[Line]:
     """Read the input; lines that cannot be used are kept with the reason.
 
     Raises:
@@ -61,32 +61,32 @@ def read_batch(path: Path) -> list[_Line]:
     unique = []
     for at, row in enumerate(rows, start=1):
         if row.custom_id in seen:
-            row = _Line(f"{row.custom_id}#{at}", None, f"line {at}: custom_id {row.custom_id!r} stands twice; the first was answered")
+            row = Line(f"{row.custom_id}#{at}", None, f"line {at}: custom_id {row.custom_id!r} stands twice; the first was answered")
         seen.add(row.custom_id)
         unique.append(row)
     return unique
 
 
-def _read_line(number: int, line: str) -> _Line:
+def _read_line(number: int, line: str) -> Line:
     name = f"line-{number}"
     try:
         row = parse_json(line)
     except ValueError as error:
-        return _Line(name, None, f"line {number} is no JSON: {error}")
+        return Line(name, None, f"line {number} is no JSON: {error}")
     if not isinstance(row, dict):
-        return _Line(name, None, f"line {number}: wanted an object, not {type(row).__name__}")
+        return Line(name, None, f"line {number}: wanted an object, not {type(row).__name__}")
     if not isinstance(row.get("custom_id"), str) or not row["custom_id"]:
-        return _Line(name, None, f"line {number} has no custom_id")
+        return Line(name, None, f"line {number} has no custom_id")
     name = row["custom_id"]
     if row.get("method", "POST") != "POST" or row.get("url", URL) != URL:
-        return _Line(name, None, f"line {number}: wanted POST {URL}, not {row.get('method')} {row.get('url')}")
+        return Line(name, None, f"line {number}: wanted POST {URL}, not {row.get('method')} {row.get('url')}")
     try:
         asked = parse_chat(row.get("body"))
     except RequestError as error:
-        return _Line(name, None, f"line {number}: {error}")
+        return Line(name, None, f"line {number}: {error}")
     if asked.stream or (asked.n or 1) > 1:
-        return _Line(name, None, f"line {number}: a batch does not stream, and gives one answer a line, not {asked.n or 1}")
-    return _Line(name, asked)
+        return Line(name, None, f"line {number}: a batch does not stream, and gives one answer a line, not {asked.n or 1}")
+    return Line(name, asked)
 
 
 def _row(custom_id: str, status: int, body: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +107,6 @@ async def run_batch(
     choose: Callable[[np.ndarray], Sequence[Sequence[int]]] | None = None,
     *,
     narrowed: Callable[[Request], Request] = lambda request: request,
-    took: Callable[[Usage], None] = lambda usage: None,
 ) -> BatchReport:
     """Answer every line of a batch file once, across any number of runs.
 
@@ -120,7 +119,6 @@ async def run_batch(
         on_line: Called with the number of finished lines and their total.
         choose: A policy for the file as a whole (`router/batch_policy.py`); None routes every line alone.
         narrowed: Makes of a request what its owner may ask.
-        took: Told of what each answer took.
 
     Raises:
         CounterpointError: The input cannot be read or the output not written.
@@ -133,7 +131,7 @@ async def run_batch(
         resumed = sum(line.custom_id in known for line in lines)
         done = resumed
         on_line(done, len(lines))
-        asked: list[tuple[_Line, ChatRequest, Request]] = []
+        asked: list[tuple[Line, ChatRequest, Request]] = []
         whole: list[Request] = []
         for line in lines:
             try:
@@ -154,8 +152,6 @@ async def run_batch(
         async with aclosing(pipeline.answer_all([request for _, _, request in asked], routes)) as answers:
             async for at, answer, trace in answers:
                 line, body, _ = asked[at]
-                if trace is not None:
-                    took(trace.usage)
                 if answer.error is not None or trace is None:
                     status, kind, code = status_of(answer)
                     if trace is None:  # nobody was asked
@@ -163,6 +159,10 @@ async def run_batch(
                     row = _row(line.custom_id, status, error_json(answer.error or "no answer", kind, code))
                 else:
                     row = _row(line.custom_id, 200, completion_json(body, f"chatcmpl-{line.custom_id}", (answer, trace)))
+                if trace is not None:
+                    used = trace.usage
+                    spent = {"prompt_tokens": used.prompt_tokens, "completion_tokens": used.completion_tokens, "cost_usd": used.cost_usd}
+                    row["counterpoint"] = spent | {"calls": used.calls}
                 journal.add(row)
                 done, failed = done + 1, failed + _is_error(row)
                 on_line(done, len(lines))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,8 @@ from serving.store import Store, default_url
 from serving.tables import StoredTrace
 
 DAY_S = 86_400.0
+LOST_DAYS = 7
+"""Days after which what was set aside by a process that ended counts as spent; no batch lasts as long."""
 ROUNDS = 3
 """Times that an aggregator which asks an LLM is taken to spend what the experts' own answers can take, when a request is let in."""
 
@@ -42,7 +45,7 @@ class Door:
         self.keys = None if self.store is None else Keys(self.store)
         self.limiter = None if self.store is None or not config.keys else Limiter(self.store)
         if self.store is not None:
-            self.store.book_holds(time.time() - DAY_S)
+            self.store.book_holds(time.time() - LOST_DAYS * DAY_S)
 
     def close(self) -> None:
         """Close the store."""
@@ -71,7 +74,8 @@ class Door:
         denied = [name for name in experts if not key.allows(name)]
         if len(denied) == len(experts):
             raise CounterpointError("this key may ask none of the mixture's experts")
-        return replace(request, exclude=tuple(dict.fromkeys((*request.exclude, *denied))), owner=owner)
+        exclude = tuple(dict.fromkeys((*request.exclude, *denied)))
+        return replace(request, exclude=exclude, denied=tuple(denied), owner=owner)
 
     async def admit(
         self, key: Key, requests: Sequence[Request], routes: Sequence[Route], aggregator: Aggregator, specs: Mapping[str, ExpertSpec]
@@ -101,7 +105,10 @@ class Door:
             body |= {"messages": [{"role": turn.role, "content": turn.content} for turn in request.messages], "text": answer.text}
         else:
             body = without_text(body)
-        await asyncio.to_thread(self.store.add_trace, key.id, request.id, body, text=self.config.keep_text)
+        try:
+            await asyncio.to_thread(self.store.add_trace, key.id, request.id, body, text=self.config.keep_text)
+        except CounterpointError as error:  # the answer is there, and is worth more than its trace
+            logging.getLogger(__name__).warning("the trace of %s is not kept: %s", request.id, error)
 
     async def trace(self, key: Key, id: str) -> StoredTrace | None:
         """How one of a key's own answers came about; None where it has none of that id."""
@@ -148,6 +155,7 @@ def most_of(request: Request, route: Route, aggregator: Aggregator, specs: Mappi
 
 def without_text(body: dict[str, Any]) -> dict[str, Any]:
     """An account without what was asked and answered: figures and names only."""
-    answers = [{name: value for name, value in answer.items() if name != "text"} for answer in body["answers"]]
+    answers = [{name: value for name, value in answer.items() if name not in ("text", "error")} for answer in body["answers"]]
     route = {name: value for name, value in body["route"].items() if name != "reasons"}  # they may quote training questions
-    return body | {"answers": answers, "route": route, "support": [weight for _, weight in body["support"]]}
+    failed = {"error": None if body["error"] is None else "failed"}  # a server's own words may quote the prompt
+    return body | failed | {"answers": answers, "route": route, "support": [weight for _, weight in body["support"]]}

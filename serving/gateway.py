@@ -9,15 +9,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from data.records import Answer, CounterpointError, Request, Route, Trace, Usage
+from experts.base import EngineError
 from serving.asking import Draft, Written
 from serving.config import MixtureConfig, ServingConfig
+from serving.database import StoreError
 from serving.door import Door
 from serving.jobs import Jobs, batch_json, file_json
 from serving.keys import Key, Unauthorised
@@ -95,6 +100,7 @@ class Gateway:
         """Take over another config, and say in a line what came and went, or why nothing did."""
         try:
             new = MixtureConfig.model_validate(config)
+            new = new.model_copy(update={"serving": self.config.serving})  # where it listens and who may come in need a restart
             came, went = await self.pipeline.reload(new)
         except CounterpointError as error:
             return f"not reloaded: {error}"
@@ -115,6 +121,11 @@ class Gateway:
         return Response(text, media_type=kind)
 
     def _key(self, http: HTTPRequest) -> Key:
+        if self.config.serving.host in LOOPBACK and http.url.hostname not in LOOPBACK:
+            raise CounterpointError(f"this endpoint serves {', '.join(LOOPBACK)}, not {http.url.hostname}")
+        origin = http.headers.get("origin")
+        if not self.config.serving.keys and origin is not None and urlsplit(origin).hostname not in LOOPBACK:
+            raise CounterpointError("a page of another site may not ask this endpoint without a key")
         return self.door.key(http.headers.get("authorization"))
 
     @app.get("/v1/models")
@@ -163,7 +174,7 @@ class Gateway:
             return _error(refusal)
         admission = await self.door.admit(key, requests, routes, self.pipeline.aggregator_of(requests[0]), self.pipeline.pool.specs)
         if asked.stream:
-            return StreamingResponse(self._stream(asked, id, requests, routes, key, admission), media_type="text/event-stream")
+            return Stream(self._stream(asked, id, requests, routes, key, admission), admission)
         with admission or nullcontext():
             answers = (self._answered(key, *entry) for entry in zip(requests, routes, strict=True))
             pairs = await asyncio.gather(*answers)
@@ -280,8 +291,6 @@ class Gateway:
     async def _body(self, http: HTTPRequest) -> object:
         if http.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             raise CounterpointError("the body must be application/json")  # a foreign web page cannot send that unasked
-        if self.config.serving.host in LOOPBACK and http.url.hostname not in LOOPBACK:
-            raise CounterpointError(f"this endpoint serves {', '.join(LOOPBACK)}, not {http.url.hostname}")
         raw = b""
         async for part in http.stream():
             raw += part
@@ -350,6 +359,27 @@ class Gateway:
                     yield answer
 
 
+class Stream(StreamingResponse):
+    """Server-sent events, and what was set aside given back where the caller had left before the first.
+
+    Args:
+        lines: The events.
+        admission: What was set aside, settled by whoever writes the lines; None where nothing is counted.
+    """
+
+    def __init__(self, lines: AsyncIterator[str], admission: Admission | None) -> None:
+        super().__init__(lines, media_type="text/event-stream")
+        self.admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write the events."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self.admission is not None:
+                self.admission.release()
+
+
 T = TypeVar("T")
 
 
@@ -411,7 +441,7 @@ def _page(http: HTTPRequest) -> tuple[int, str | None]:
         RequestError: The limit is no number from 1 to 10,000.
     """
     limit = http.query_params.get("limit", "100")
-    if not limit.isdigit() or not 1 <= int(limit) <= 10_000:
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= 10_000):
         raise RequestError(f"limit: wanted a number from 1 to 10000, not {limit[:20]!r}")
     return int(limit), http.query_params.get("after")
 
@@ -423,6 +453,8 @@ def _unknown(kind: str, id: str) -> JSONResponse:
 @app.exception_handler(CounterpointError)
 async def refused(http: HTTPRequest, error: CounterpointError) -> JSONResponse:
     """A request that is not let in or cannot be answered as it stands, in OpenAI's form."""
+    if isinstance(error, (StoreError, EngineError)) and not isinstance(error, BudgetError):
+        return JSONResponse(error_json(str(error), "service_unavailable_error", "unavailable"), 503)
     if isinstance(error, BudgetError):
         return JSONResponse(error_json(str(error), "insufficient_quota", "insufficient_quota"), 429)
     if isinstance(error, Unauthorised):
@@ -433,6 +465,12 @@ async def refused(http: HTTPRequest, error: CounterpointError) -> JSONResponse:
     missing = str(error).startswith("no model is called")
     code = "model_not_found" if missing else "context_length_exceeded" if isinstance(error, ContextError) else None
     return JSONResponse(error_json(str(error), code=code), 404 if missing else 400)
+
+
+@app.exception_handler(HTTPException)
+async def unknown(http: HTTPRequest, error: HTTPException) -> JSONResponse:
+    """A path or method that is not there, in OpenAI's form."""
+    return JSONResponse(error_json(f"{http.method} {http.url.path[:80]}: {error.detail}"), error.status_code)
 
 
 def _error(answer: Answer) -> JSONResponse:

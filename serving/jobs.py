@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from data.records import CounterpointError, Request, Usage
-from serving.batch import URL, read_batch, run_batch
+from serving.batch import URL, Line, read_batch, run_batch
 from serving.door import Door, most_of
-from serving.journal import read_rows
+from serving.journal import JournalBusy, read_rows
 from serving.keys import Key
 from serving.pipeline import Pipeline, RequestError
-from serving.store import Store
+from serving.store import PAGE, Store
 from serving.tables import Batch, Spend, StoredFile
 
 WINDOW = "24h"
@@ -42,15 +44,16 @@ class Jobs:
     def __init__(self, pipeline: Pipeline, door: Door, store: Store, folder: Path) -> None:
         self.pipeline, self.door, self.store, self.folder = pipeline, door, store, folder
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._stopping = False
 
     def resume(self, keys: Sequence[Key]) -> None:
         """Go on with what was under way when the endpoint ended."""
         for key in keys:
-            for batch in self.store.batches(key.id, running=True):
-                if batch.status == "cancelling":
-                    self._ended(key, batch.id, "cancelled")
-                else:
+            after: str | None = None
+            while page := self.store.batches(key.id, PAGE, after, running=True):
+                for batch in page:
                     self._begin(key, batch.id)
+                after = page[-1].id
 
     async def create(self, key: Key, input_file_id: str, endpoint: str, metadata: dict[str, str] | None) -> Batch:
         """Begin a batch.
@@ -64,53 +67,75 @@ class Jobs:
         if content is None:
             raise RequestError(f"no file has the id {input_file_id[:80]!r}; upload it to /v1/files with the purpose batch")
         id = f"batch_{uuid.uuid4().hex}"
-        source = await asyncio.to_thread(self._write, id, content)
-        lines = await asyncio.to_thread(read_batch, source)
-        if len(lines) > MOST_LINES:
-            raise RequestError(f"a batch holds at most {MOST_LINES} lines, not {len(lines)}")
-        plan, most = self._plan(key, source)
-        if key.budget_usd is not None:
-            await asyncio.to_thread(self.store.hold, key.id, id, most.cost_usd)
-        now = int(time.time())
-        counts = {"total": len(lines), "completed": 0, "failed": 0}
-        noted = {**(metadata or {}), **plan}
-        made = Batch(id, endpoint, input_file_id, WINDOW, "in_progress", now, in_progress_at=now, request_counts=counts, metadata=noted)
-        await asyncio.to_thread(self.store.save_batch, key.id, made)
+        source = await asyncio.to_thread(self._write, key, id, content)
+        held = False
+        try:
+            lines = await asyncio.to_thread(self._lines, source)
+            plan, most = await self._plan(key, lines)
+            if key.budget_usd is not None:
+                await asyncio.to_thread(self.store.hold, key.id, id, most.cost_usd)
+                held = True
+            now = int(time.time())
+            counts = {"total": len(lines), "completed": 0, "failed": 0}
+            noted = {**(metadata or {}), **plan}
+            made = Batch(id, endpoint, input_file_id, WINDOW, "in_progress", now, in_progress_at=now, request_counts=counts, metadata=noted)
+            await asyncio.to_thread(self.store.save_batch, key.id, made)
+        except BaseException:
+            source.unlink(missing_ok=True)
+            if held:
+                self.store.release(key.id, id)
+            raise
         self._begin(key, id)
         return made
+
+    def _lines(self, source: Path) -> list[Line]:
+        """Read the lines of a batch.
+
+        Raises:
+            RequestError: There are none, or too many.
+        """
+        try:
+            lines = read_batch(source)
+        except CounterpointError as error:  # its words name a path of this machine
+            raise RequestError("the file has no lines, or is no text in UTF-8: wanted one request a line") from error
+        if len(lines) > MOST_LINES:
+            raise RequestError(f"a batch holds at most {MOST_LINES} lines, not {len(lines)}")
+        return lines
 
     async def cancel(self, key: Key, id: str) -> Batch | None:
         """End a batch early; what was answered stays. None where there is none of that id."""
         task = self._tasks.get((key.id, id))
         if task is not None and not task.done():
-            await asyncio.to_thread(self.store.change_batch, key.id, id, status="cancelling", cancelling_at=int(time.time()))
             task.cancel()
             await asyncio.wait({task})
         return await asyncio.to_thread(self.store.batch, key.id, id)
 
     async def stop(self) -> None:
         """Leave all batches for the next start."""
-        tasks = [task for task in self._tasks.values() if not task.done()]
-        self._tasks.clear()  # whoever is cancelled now has not been asked to end
+        self._stopping = True  # whoever is cancelled now has not been asked to end
+        tasks = [*self._tasks.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _write(self, id: str, content: bytes) -> Path:
+    def _write(self, key: Key, id: str, content: bytes) -> Path:
+        """Put the lines beside the store, with the key's own options where they set none."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         source = self.folder / f"{id}.in.jsonl"
-        source.write_bytes(content)
+        source.write_bytes(b"\n".join(_with_defaults(line, key.defaults) for line in content.split(b"\n")) if key.defaults else content)
         return source
 
     def _narrowed(self, key: Key, request: Request) -> Request:
         return self.door.narrowed(key, request, list(self.pipeline.pool))
 
-    def _plan(self, key: Key, source: Path) -> tuple[dict[str, str], Usage]:
+    async def _plan(self, key: Key, lines: Sequence[Line]) -> tuple[dict[str, str], Usage]:
         """What the batch will ask whom, how long that may take, and the most that it can use."""
         calls: Counter[str] = Counter()
         most = Usage()
         names = list(self.pipeline.pool)
-        for line in read_batch(source):
+        for number, line in enumerate(lines):
+            if number % NOTED == 0:
+                await asyncio.sleep(0)  # others want their answers meanwhile
             try:
                 if line.asked is None:
                     continue
@@ -133,57 +158,61 @@ class Jobs:
         return told | {"counterpoint_predicted_s": f"{seconds / max(1, len(self.pipeline.pool.scheduler.slots)):.0f}"}, most
 
     def _begin(self, key: Key, id: str) -> None:
-        self._tasks[key.id, id] = asyncio.create_task(self._run(key, id))
+        task = asyncio.create_task(self._run(key, id))
+        self._tasks[key.id, id] = task
+        task.add_done_callback(lambda _: self._tasks.pop((key.id, id), None))
 
     async def _run(self, key: Key, id: str) -> None:
         """Answer what is left of a batch, and file the answers."""
-        batch = await asyncio.to_thread(self.store.batch, key.id, id)
-        assert batch is not None
         source, output = self.folder / f"{id}.in.jsonl", self.folder / f"{id}.out.jsonl"
-        used = Usage()
-
-        def took(usage: Usage) -> None:
-            nonlocal used
-            used += usage
 
         def noted(done: int, total: int) -> None:
             if done % NOTED == 0:
                 self.store.change_batch(key.id, id, request_counts={"total": total, "completed": done, "failed": 0})
 
         try:
+            if not key.valid(time.time()):
+                self._ended(key, id, "cancelled")
+                return
             if not source.exists():
-                content = await asyncio.to_thread(self.store.file_content, key.id, batch.input_file_id)
-                await asyncio.to_thread(self._write, id, content or b"")
-            await run_batch(self.pipeline, source, output, noted, narrowed=lambda request: self._narrowed(key, request), took=took)
-            self._ended(key, id, "completed", used)
+                batch = await asyncio.to_thread(self.store.batch, key.id, id)
+                content = None if batch is None else await asyncio.to_thread(self.store.file_content, key.id, batch.input_file_id)
+                await asyncio.to_thread(self._write, key, id, content or b"")
+            await run_batch(self.pipeline, source, output, noted, narrowed=lambda request: self._narrowed(key, request))
+            self._ended(key, id, "completed")
         except asyncio.CancelledError:
-            if (key.id, id) in self._tasks:  # asked for by its owner; else the endpoint ends, and the next one goes on
-                self._ended(key, id, "cancelled", used)
-            elif used.calls:
-                self.store.settle(key.id, Spend(used.cost_usd, used.prompt_tokens, used.completion_tokens, 0), None)
+            if not self._stopping:  # asked for by its owner; else the endpoint ends, and the next one goes on
+                self._ended(key, id, "cancelled")
             raise
+        except JournalBusy:  # another process that shares the store is at it
+            return
         except Exception as error:  # a fault of ours or a full disk must not leave it running for ever
-            text = " ".join(f"{error}".split()) or type(error).__name__
-            self.store.change_batch(key.id, id, errors={"object": "list", "data": [{"code": "failed", "message": text}]})
-            self._ended(key, id, "failed", used)
+            logging.getLogger(__name__).warning("batch %s failed: %s", id, error)
+            told = {"object": "list", "data": [{"code": "failed", "message": "it could not be gone on with; what was answered is filed"}]}
+            self.store.change_batch(key.id, id, errors=told)
+            self._ended(key, id, "failed")
 
-    def _ended(self, key: Key, id: str, status: str, used: Usage | None = None) -> None:
-        """File what was answered, and say that it has ended."""
+    def _ended(self, key: Key, id: str, status: str) -> None:
+        """File what was answered, book what it took, and say that it has ended."""
         output, now = self.folder / f"{id}.out.jsonl", int(time.time())
-        rows = read_rows(output) if output.exists() and output.stat().st_size else []
-        right = [row for row in rows if (row.get("response") or {}).get("status_code") == 200]
-        wrong = [row for row in rows if row not in right]
+        try:
+            rows = read_rows(output) if output.exists() and output.stat().st_size else []
+        except CounterpointError:  # cut off in its first line
+            rows = []
+        parts: dict[str, list[dict[str, Any]]] = {"output": [], "error": []}
+        for row in rows:
+            parts["output" if (row.get("response") or {}).get("status_code") == 200 else "error"].append(row)
         changes: dict[str, Any] = {"status": status, f"{status}_at": now}
-        for name, part in (("output", right), ("error", wrong)):
+        for name, part in parts.items():
             if part:
                 changes[f"{name}_file_id"] = self._file(key, f"{id}_{name}.jsonl", part).id
         batch = self.store.batch(key.id, id)
         total = (batch.request_counts or {}).get("total", len(rows)) if batch is not None else len(rows)
-        self.store.change_batch(key.id, id, request_counts={"total": total, "completed": len(right), "failed": len(wrong)}, **changes)
-        spent = used or Usage()
-        self.store.settle(
-            key.id, Spend(spent.cost_usd, spent.prompt_tokens, spent.completion_tokens, 1), id if key.budget_usd is not None else None
-        )
+        counts = {"total": total, "completed": len(parts["output"]), "failed": len(parts["error"])}
+        self.store.change_batch(key.id, id, request_counts=counts, **changes)
+        spent = [row["counterpoint"] for row in rows if "counterpoint" in row]
+        usd, read, written = (sum(part[name] for part in spent) for name in ("cost_usd", "prompt_tokens", "completion_tokens"))
+        self.store.settle(key.id, Spend(usd, read, written, 1), id if key.budget_usd is not None else None)
         for path in (output, self.folder / f"{id}.in.jsonl"):
             path.unlink(missing_ok=True)
 
@@ -192,10 +221,18 @@ class Jobs:
         return self.store.add_file(key.id, f"file-{uuid.uuid4().hex}", name, "batch_output", content)
 
 
+def _with_defaults(line: bytes, defaults: Mapping[str, Any]) -> bytes:
+    """A line with options where it sets none; one that cannot be read stays, and is told so later."""
+    try:
+        row = json.loads(line)
+        row["body"]["counterpoint"] = {**defaults, **row["body"].get("counterpoint", {})}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return line
+    return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")
+
+
 def batch_json(batch: Batch) -> dict[str, Any]:
     """A batch in OpenAI's shape."""
-    from dataclasses import asdict
-
     return {"object": "batch", **asdict(batch)}
 
 

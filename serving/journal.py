@@ -15,6 +15,10 @@ class JournalError(CounterpointError):
     """A journal that cannot be read or written."""
 
 
+class JournalBusy(JournalError):
+    """A journal that another run is writing."""
+
+
 class Journal:
     """Append objects to a file, each flushed to the disk before it counts as written.
 
@@ -49,7 +53,7 @@ class Journal:
             self._read()
         except BlockingIOError as error:
             self._file.close()
-            raise JournalError(f"another run is writing {self.path}: wait for it, or name another file") from error
+            raise JournalBusy(f"another run is writing {self.path}: wait for it, or name another file") from error
         except ValueError as error:
             self._file.close()
             raise JournalError(f"{self.path} is there and is not the work of an earlier run: {error}") from error

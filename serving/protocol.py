@@ -7,11 +7,12 @@ import time
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.records import Answer, Message, Request, Route, Sampling, Trace, Usage
 from serving.pipeline import RequestError
 
+Limit = Annotated[int, Field(ge=1, lt=2**31)]
 StopString = Annotated[str, Field(min_length=1)]
 
 
@@ -68,7 +69,7 @@ class _Asked(_Wire):
     """What both kinds of completions are asked with."""
 
     model: str
-    max_tokens: PositiveInt | None = None
+    max_tokens: Limit | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
@@ -143,7 +144,7 @@ class ChatRequest(_Asked):
     """The body of `/v1/chat/completions`."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_completion_tokens: PositiveInt | None = None
+    max_completion_tokens: Limit | None = None
     metadata: dict[str, str] | None = None
 
     @property

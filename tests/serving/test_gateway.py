@@ -8,11 +8,13 @@ import httpx
 import pytest
 import yaml
 from fastapi import FastAPI
+from starlette.requests import ClientDisconnect
 
 from serving import gateway as module
 from serving.config import MixtureConfig
 from serving.gateway import Gateway
 from serving.keys import Keys
+from serving.limits import Limiter
 from serving.store import Store
 
 SCRIPT = [{"match": "capital of France", "say": "Paris"}, {"match": "break", "fail": "told to fail"}, {"match": ".", "say": "unsure"}]
@@ -237,3 +239,51 @@ def test_what_rays_own_command_takes_is_written_and_nothing_started(run: Run, mi
     assert Path(read.applications[0].args["config"]).is_file()
     code, _, error = run("serve", "--emit", out)
     assert (code, "--emit names a mixture's YAML" in error) == (2, True)
+
+
+async def test_a_denied_expert_is_not_asked_by_the_aggregator_either(store: str) -> None:
+    mine = made_key(store, denied_experts=("b",))
+    for aggregator in ({"kind": "fuse", "expert": "b"}, {"kind": "judge", "judge": "b"}, {"kind": "layers", "proposers": ["a", "b"]}):
+        async with served(aggregator=aggregator, serving={"keys": True, "store": store}) as client:
+            answer = (await client.post("/v1/chat/completions", json=chat(FRANCE, counterpoint={"explain": True}), headers=mine)).json()
+            admin = made_key(store, admin=True)
+            metrics = (await client.get("/metrics", headers=admin)).text
+        assert answer["choices"][0]["message"]["content"] == "Paris"
+        assert 'answers_total{expert="b"} 1' not in metrics
+
+
+async def test_pages_of_other_sites_and_names_of_other_hosts_are_refused_where_no_key_is_wanted() -> None:
+    async with served() as client:
+        for headers in ({"host": "evil.example"}, {"origin": "https://evil.example"}):
+            assert (await client.get("/v1/models", headers=headers)).status_code == 400
+            assert (await client.post("/v1/chat/completions", json=chat(FRANCE), headers=headers)).status_code == 400
+        assert (await client.get("/v1/models", headers={"origin": "http://localhost:8501"})).status_code == 200
+
+
+async def test_what_was_set_aside_for_a_stream_that_nobody_reads_is_given_back(store: str) -> None:
+    made_key(store, budget_usd=1.0)
+    with Store(store) as opened:
+        key = Keys(opened).list()[0]
+        admission = Limiter(opened).admit(key, tokens=10, usd=0.5)
+
+        async def lines() -> AsyncIterator[str]:
+            yield "never read"
+
+        async def gone(message: Any) -> None:
+            raise OSError("the caller has left")
+
+        with pytest.raises(ClientDisconnect):
+            await module.Stream(lines(), admission)({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, gone)
+        assert (opened.held(key.id), opened.spend(key.id).usd) == (0, 0)
+
+
+async def test_a_path_that_is_not_there_is_an_error_in_openais_form() -> None:
+    async with served() as client:
+        assert (await client.get("/v1/nothing")).json()["error"]["message"].startswith("GET /v1/nothing: Not Found")
+        assert (await client.get("/v1/chat/completions")).status_code == 405
+
+
+@pytest.mark.parametrize("limit", ["0", "²", "9" * 5000, "x", "-1"])
+async def test_a_lists_limit_is_a_number(store: str, limit: str) -> None:
+    async with served(serving={"store": store}) as client:
+        assert (await client.get("/v1/batches", params={"limit": limit})).status_code == 400
