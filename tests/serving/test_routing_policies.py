@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator import make_aggregator
-from data.records import Answer, Call, Message, Request, Sampling
+from data.records import Answer, Call, CounterpointError, Message, Request, Sampling
 from experts import ExpertSpec
 from experts.base import Event
 from experts.pool import ExpertPool
@@ -22,7 +22,7 @@ from router.policy import Cascade, CountingPolicy, FixedK, Recruit, SelfSample
 from router.preference import Preference
 from serving.asking import Written
 from serving.config import load_config
-from serving.gateway import Gateway
+from serving.gateway import Gateway, refused
 from serving.pipeline import ContextError, Pipeline, RequestError, one_question
 from serving.protocol import parse_chat
 
@@ -508,7 +508,11 @@ async def post(gateway: Gateway, content: dict[str, Any]) -> tuple[int, str]:
 
     headers = [(b"content-type", b"application/json"), (b"host", b"127.0.0.1")]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers, "server": ("127.0.0.1", 80)}
-    response = await gateway.chat(HTTPRequest(scope, receive))
+    http = HTTPRequest(scope, receive)
+    try:
+        response = await gateway.chat(http)
+    except CounterpointError as error:  # as the application's handler does
+        response = await refused(http, error)
     if hasattr(response, "body_iterator"):
         return response.status_code, "".join([str(part) async for part in response.body_iterator])
     return response.status_code, bytes(response.body).decode()
