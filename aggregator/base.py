@@ -67,6 +67,14 @@ class Aggregator(Protocol):
         """
         ...
 
+    def is_called(self, kind: str) -> bool:
+        """Whether a request that names a kind means this aggregator."""
+        return kind == self.kind
+
+    def learn(self, request_id: str, reward: float) -> bool:
+        """Learn how good the answer to a request was, from 0 to 1, and say whether it did; most learn nothing."""
+        return False
+
     def suited(self, request: Request, route: Route) -> Aggregator:
         """The aggregator that a request gets: this one, but for one that chooses among others."""
         return self

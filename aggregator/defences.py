@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -149,6 +150,14 @@ class Defended(Aggregator):
         self.llm = inner.llm
         self.expert = inner.expert
 
+    def is_called(self, kind: str) -> bool:
+        """Whether a kind is the defence's or the inner aggregator's: who asks for that by name gets it defended."""
+        return kind == self.kind or self.inner.is_called(kind)
+
+    def learn(self, request_id: str, reward: float) -> bool:
+        """Let the inner aggregator learn."""
+        return self.inner.learn(request_id, reward)
+
     def more(self, request: Request, answers: Sequence[Answer], route: Route, final: Answer) -> int:
         """Ask as many more as the inner aggregator wants."""
         return self.inner.more(request, answers, route, final)
@@ -159,8 +168,8 @@ class Defended(Aggregator):
             return await self.inner.aggregate(request, answers, route, ask)
         return await self._defended(request, answers, route, ask)
 
-    async def _defended(self, request: Request, answers: Sequence[Answer], route: Route, ask: Ask) -> Answer:
-        raise NotImplementedError
+    @abstractmethod
+    async def _defended(self, request: Request, answers: Sequence[Answer], route: Route, ask: Ask) -> Answer: ...
 
     async def _of(self, kept: Sequence[int], request: Request, answers: Sequence[Answer], route: Route, ask: Ask) -> Answer:
         """What the inner aggregator makes of some of the answers."""

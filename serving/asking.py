@@ -67,7 +67,7 @@ class Asking:
 
     async def __call__(self, expert: str, messages: Sequence[Message], *, final: bool = False, **sampling: object) -> Answer:
         """Ask one expert for the aggregator."""
-        answer = await self.call(expert, messages, final=final, **sampling)
+        answer = await self.call(expert, messages, final=final and not self.written, **sampling)  # the primary's words may have gone out
         self.answers.append(answer)
         self.usage += answer.usage
         return answer

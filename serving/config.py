@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+from abc import ABC, abstractmethod
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -207,7 +208,7 @@ class RouterConfig(_Config):
     """Limits of answers by difficulty, where the caller gives none; null is each expert's own."""
 
 
-class _Kind(BaseModel):
+class _Kind(BaseModel, ABC):
     """A kind of something with settings of its own beside it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -229,8 +230,9 @@ class _Kind(BaseModel):
             raise ValueError(f"{owner} needs {', '.join(missing)}")
         return made
 
+    @abstractmethod
     def _known_settings(self) -> tuple[str, dict[str, inspect.Parameter]]:
-        raise NotImplementedError
+        """What it is called in errors, and the settings that it takes."""
 
     def absolute(self, folder: Path) -> Self:
         """The same with paths from a folder."""

@@ -108,6 +108,9 @@ class Jobs:
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait({task})
+            batch = await asyncio.to_thread(self.store.batch, key.id, id)
+            if batch is not None and batch.status == "in_progress":  # its work had not yet begun
+                self._ended(key, id, "cancelled")
         return await asyncio.to_thread(self.store.batch, key.id, id)
 
     async def stop(self) -> None:

@@ -293,7 +293,7 @@ class Pipeline:
 
     def aggregator_of(self, request: Request) -> Aggregator:
         """The aggregator that a request asks for, else the mixture's own."""
-        own = request.aggregator in (None, self.aggregator.kind)
+        own = request.aggregator is None or self.aggregator.is_called(request.aggregator)
         return self.aggregator if own else make_aggregator(str(request.aggregator))
 
     def learn(self, request_id: str, score: float) -> bool:
@@ -303,8 +303,7 @@ class Pipeline:
             request_id: The request.
             score: From 0 to 1.
         """
-        learn = getattr(self.aggregator, "learn", None)
-        return bool(learn is not None and learn(request_id, score))
+        return self.aggregator.learn(request_id, score)
 
     async def _combined(
         self, request: Request, route: Route, aggregator: Aggregator, asking: Asking
@@ -346,7 +345,7 @@ class Pipeline:
                 how |= {"max_tokens": budget_tokens(hardness, *self.tokens)}
             answer = asking.told(await asking.call(expert, request.messages, final=final, **how))
             other = self._next_best(request, route, [*asking.instead.values()])
-            if answer.error_code != "unavailable" or asking.written or other is None:
+            if answer.error_code != "unavailable" or expert in asking.written or other is None:
                 return answer
             asking.instead[expert] = other
             second = await asking.call(other, request.messages, final=final, **how)

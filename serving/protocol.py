@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -65,7 +66,7 @@ MOST_CHOICES = 16
 """Largest `n`."""
 
 
-class _Asked(_Wire):
+class _Asked(_Wire, ABC):
     """What both kinds of completions are asked with."""
 
     model: str
@@ -85,9 +86,9 @@ class _Asked(_Wire):
         """Largest number of generated tokens."""
         return self.max_tokens
 
+    @abstractmethod
     def conversations(self) -> list[tuple[Message, ...]]:
         """What is asked: one conversation, or one for each prompt."""
-        raise NotImplementedError
 
     def records(self, id: str, mixture: str, experts: list[str]) -> list[Request]:
         """One request for each choice that is wanted; the second and later ones of a conversation are further samples.

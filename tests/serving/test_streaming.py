@@ -1,12 +1,15 @@
 import json
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
 
-from aggregator import Aggregator, Ask, Vote, make_aggregator
+from aggregator import Aggregator, Ask, Vote, defended, make_aggregator
 from data.records import Answer, Message, Request, Route, Sampling
 from experts import ExpertSpec
+from experts.breaker import FAILURES
 from experts.pool import ExpertPool
 from router import FixedK
 from router.policy import Cascade
@@ -153,3 +156,34 @@ async def test_hard_questions_may_be_answered_at_more_length() -> None:
         mixture = Pipeline(pool, None, FixedK(1), make_aggregator("vote"), tokens=(10, 30))
         request = Request("q", (Message("user", QUESTION),), Sampling(max_tokens=limit))
         assert len(end(await events_of(mixture, request)).answer.text.split()) == words
+
+
+async def test_where_the_primarys_words_have_gone_out_the_writers_come_once_and_at_the_end() -> None:
+    experts = [
+        ExpertSpec(
+            "a", "-", "scripted", options={"script": [{"match": "<answer", "say": "Written by a."}, {"match": ".", "say": "It is 5."}]}
+        ),
+        *specs(b="4"),
+    ]
+    mixture = Pipeline(ExpertPool(experts), None, FixedK(2), make_aggregator("fuse"), primary_first=True)
+    events = await events_of(mixture, one_question(QUESTION))
+    assert (written(events).strip(), end(events).answer.text) == ("It is 5.", "Written by a.")
+    plain = Pipeline(ExpertPool(experts), None, FixedK(2), make_aggregator("fuse"))
+    assert written(await events_of(plain, one_question(QUESTION))).strip() == "Written by a."
+
+
+async def test_another_expert_that_fails_has_a_stand_in_though_the_primarys_words_have_gone_out() -> None:
+    pool = ExpertPool([replace(spec, model=spec.name) for spec in specs(a="4", b="4", c="4")])  # an engine each
+    for _ in range(FAILURES):
+        pool._breakers[pool.specs["b"].engine_key].failed(time.monotonic())
+    mixture = Pipeline(pool, None, FixedK(2), make_aggregator("vote"), primary_first=True)
+    finished = end(await events_of(mixture, one_question(QUESTION)))
+    assert finished.trace.instead == (("b", "c"),)
+
+
+async def test_who_asks_for_the_defended_kind_by_name_gets_it_defended() -> None:
+    made = defended(make_aggregator("vote"), "filter")
+    mixture = Pipeline(ExpertPool(specs(a="4", b="4")), None, FixedK(2), made)
+    for kind in ("vote", "filter", None):
+        assert mixture.aggregator_of(one_question(QUESTION, aggregator=kind)) is made
+    assert mixture.aggregator_of(one_question(QUESTION, aggregator="best")) is not made
