@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ import pandas as pd
 
 from aggregator import Aggregator, make_aggregator
 from aggregator.auto import Auto, Choice, Measured, save_choice
+from aggregator.base import Nobody
 from aggregator.learned import Example, Fitted, Learned, Ranked
 from benchmarks.page import write_section
 from data.recorded import Recorded
@@ -33,7 +35,7 @@ from serving.combiner import examples_of, experts_in, scores_out_of_fold
 from serving.config import ASSETS
 from serving.evaluation.combining import measure
 from serving.evaluation.systems import System
-from serving.replay import aggregate_recorded
+from serving.replay import aggregate_recorded, played
 from serving.show import progress_bars
 
 TABLE = "mmlu_pro_small.parquet"
@@ -238,7 +240,22 @@ def limits(bench: Bench, folder: Path) -> str:
             f"| {k} | {100 * there.mean():.1f} | {100 * ours[there].mean():.1f} | {100 * vote[there].mean():.1f} "
             f"| {100 * (backers[lost] == 1).mean():.1f} |"
         )
-    return "\n".join(rows)
+    return "\n".join([*rows, "", f"Reading and scoring the answers to a question takes {timed(bench, made)}."])
+
+
+def timed(bench: Bench, combiner: Fitted, questions: int = 300) -> str:
+    """The median time of aggregating three and eight answers, on one core."""
+    queries, _ = bench.tested
+    rows, _ = played(queries.iloc[:questions], bench.routes()[:questions], Recorded(bench.test))
+    told = []
+    for k in (3, 8):
+        spent = []
+        for request, route, answers in rows:
+            began = time.perf_counter()
+            asyncio.run(combiner.aggregate(request, answers[:k], route, Nobody(combiner.kind)))
+            spent.append(1000 * (time.perf_counter() - began))
+        told.append(f"{np.median(spent):.1f} ms for {k} answers")
+    return f"{' and '.join(told)} (median of {questions} questions, one core, with the start of an event loop)"
 
 
 SECTIONS = {"combiner": combiner, "pools": pools, "auto": auto, "limits": limits}

@@ -1,7 +1,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,46 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.base import AggregatorError
-from aggregator.checks import CHECKS, ROUTE, Make, Writer, answers_of, question
+from aggregator.checks import CHECKS, ROUTE, Make, answers_of, question
 from aggregator.debate import DECIDE, DEFEND, FALSE_QUOTE, MOST_QUOTES, RULE, SPEECH, Debate, check_quotes
 from aggregator.judge import TERSE
 from aggregator.quoting import GUARD
 from data.records import Answer, Message, Request, Usage
+from tests.aggregator.recording import Asked, Recording
 
 KINDS: dict[str, Make] = {"debate": Debate, "three rounds": partial(Debate, rounds=3), "eve judges": partial(Debate, judge="eve")}
 
 
-@dataclass(frozen=True)
-class Asked:
-    expert: str
-    messages: tuple[Message, ...]
-    final: bool
-    sampling: dict[str, object]
-    wave: int
-
-
-class Script(Writer):
+class Script(Recording):
     """Debaters say their name and round, or what `says` says; the judge gives the verdicts in turn; None is a failure."""
 
     def __init__(self, verdicts: tuple[str | None, str | None] = ("1", "2"), says: Mapping[str, str | None] | None = None) -> None:
         super().__init__()
         self.verdicts, self.says = list(verdicts), says or {}
-        self.asked: list[Asked] = []
-        self.drafts: list[Answer] = []
-        self.wave = self.open = 0
 
-    def draft(self, answer: Answer) -> None:
-        self.drafts.append(answer)
-
-    async def __call__(self, expert: str, messages: Sequence[Message], *, final: bool = False, **sampling: object) -> Answer:
-        self.wave += self.open == 0
-        self.open += 1
-        self.asked.append(Asked(expert, tuple(messages), final, sampling, self.wave))
-        said: str | None = f"{expert}{self.wave}"
-        said = self.verdicts.pop(0) if DECIDE in messages[-1].content else self.says.get(str(said), said)
-        await asyncio.sleep(0)
-        self.open -= 1
-        return Answer.failed(expert, "out of memory") if said is None else Answer(said, expert, Usage(7, 5, 0.5, 1))
+    def reply(self, call: Asked) -> str | None:
+        said = f"{call.expert}{self.wave}"
+        return self.verdicts.pop(0) if DECIDE in call.messages[-1].content else self.says.get(said, said)
 
 
 def prompt(instruction: str, one: str, two: str, *arguments: tuple[int, int, str]) -> tuple[Message, ...]:

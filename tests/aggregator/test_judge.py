@@ -1,7 +1,7 @@
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,42 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.base import AggregatorError
-from aggregator.checks import CHECKS, ROUTE, Make, Writer, answers_of, question
+from aggregator.checks import CHECKS, ROUTE, Make, answers_of, question
 from aggregator.judge import INSTRUCTION, RULE, TERSE, Judge, Verdicts, verdict
 from aggregator.quoting import GUARD
 from data.records import Answer, Message, Request, Sampling, Usage
+from tests.aggregator.recording import Asked, Recording
 
 KINDS: dict[str, Make] = {"judge": Judge, "eve judges": partial(Judge, judge="eve"), "two at most": partial(Judge, most=2)}
 Rule = Callable[[str, str], str | None]
 """What a judge says of two answers, or None where it fails."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    expert: str
-    messages: tuple[Message, ...]
-    final: bool
-    sampling: dict[str, object]
-    wave: int
-
-
-class Script(Writer):
+class Script(Recording):
     """A judge that reads the two answers and says what its rule says of them."""
 
     def __init__(self, rule: Rule) -> None:
         super().__init__()
         self.rule = rule
-        self.asked: list[Asked] = []
-        self.wave = self.open = 0
 
-    async def __call__(self, expert: str, messages: Sequence[Message], *, final: bool = False, **sampling: object) -> Answer:
-        self.wave += self.open == 0
-        self.open += 1
-        self.asked.append(Asked(expert, tuple(messages), final, sampling, self.wave))
-        said = self.rule(*shown(self.asked[-1]))
-        await asyncio.sleep(0)
-        self.open -= 1
-        return Answer.failed(expert, "out of memory") if said is None else Answer(said, expert, Usage(7, 1, 0.5, 1))
+    def reply(self, call: Asked) -> str | None:
+        return self.rule(*shown(call))
 
 
 def shown(call: Asked) -> tuple[str, str]:
@@ -78,7 +62,7 @@ async def test_each_pair_is_asked_in_both_orders_all_at_once_and_tersely() -> No
     orders = [("4", "5"), ("5", "4"), ("4", "6"), ("6", "4"), ("5", "6"), ("6", "5")]
     assert ask.asked == [Asked("ann", prompt(*order), False, TERSE, 1) for order in orders]
     assert TERSE == {"max_tokens": 8, "temperature": 0.0, "top_p": 1.0, "stop": ()}
-    assert answer == Answer("5", "bob", Usage(42, 6, 3.0, 6), support=(("5", 4.0), ("4", 2.0), ("6", 0.0)))
+    assert answer == Answer("5", "bob", Usage(42, 30, 3.0, 6), support=(("5", 4.0), ("4", 2.0), ("6", 0.0)))
 
 
 async def test_answers_of_the_same_form_are_compared_once() -> None:
@@ -122,7 +106,7 @@ def test_the_order_of_the_answers_does_not_matter_to_a_judge_with_a_preference(t
 
 async def test_flips_are_counted_for_whoever_measures_the_judge() -> None:
     candidates = answers_of("4", "5", "6")
-    assert await Judge().verdicts(question(), candidates, ROUTE, Script(always("1"))) == Verdicts((2, 2, 2), 3, 3, Usage(42, 6, 3.0, 6))
+    assert await Judge().verdicts(question(), candidates, ROUTE, Script(always("1"))) == Verdicts((2, 2, 2), 3, 3, Usage(42, 30, 3.0, 6))
     steady = await Judge().verdicts(question(), candidates, ROUTE, Script(prefers("6", "5", "4")))
     assert (steady.points, steady.flips, steady.flip_rate) == ((0, 2, 4), 0, 0.0)
     swayed = await Judge().verdicts(

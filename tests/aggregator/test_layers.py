@@ -1,6 +1,5 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -8,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.base import AggregatorError
-from aggregator.checks import CHECKS, HOSTILE, ROUTE, Make, Writer, answers_of, question
+from aggregator.checks import CHECKS, HOSTILE, ROUTE, Make, answers_of, question
 from aggregator.layers import CONCLUDE, PROPOSE, Layers
 from aggregator.quoting import GUARD
 from data.records import Answer, Message, Request, Route, Usage
+from tests.aggregator.recording import Asked, Recording
 
 KINDS: dict[str, Make] = {
     "two layers": Layers,
@@ -21,38 +21,16 @@ KINDS: dict[str, Make] = {
 }
 
 
-@dataclass(frozen=True)
-class Asked:
-    expert: str
-    messages: tuple[Message, ...]
-    final: bool
-    sampling: dict[str, object]
-    wave: int
-
-
-class Script(Writer):
+class Script(Recording):
     """Each expert writes its name and the number of its call; the calls named in `dead` fail, those in `silent` are empty."""
 
     def __init__(self, dead: Sequence[str] = (), silent: Sequence[str] = ()) -> None:
         super().__init__()
         self.dead, self.silent = dead, silent
-        self.asked: list[Asked] = []
-        self.drafts: list[Answer] = []
-        self.wave = self.open = 0
 
-    def draft(self, answer: Answer) -> None:
-        self.drafts.append(answer)
-
-    async def __call__(self, expert: str, messages: Sequence[Message], *, final: bool = False, **sampling: object) -> Answer:
-        self.wave += self.open == 0
-        self.open += 1
-        text = f"{expert}{sum(call.expert == expert for call in self.asked) + 1}"
-        self.asked.append(Asked(expert, tuple(messages), final, sampling, self.wave))
-        await asyncio.sleep(0)
-        self.open -= 1
-        if text in self.dead or "all" in self.dead:
-            return Answer.failed(expert, "out of memory")
-        return Answer("" if text in self.silent else text, expert, Usage(7, 5, 0.5, 1))
+    def reply(self, call: Asked) -> str | None:
+        text = f"{call.expert}{sum(other.expert == call.expert for other in self.asked)}"
+        return None if text in self.dead or "all" in self.dead else "" if text in self.silent else text
 
 
 def route(*experts: str) -> Route:
