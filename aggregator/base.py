@@ -67,6 +67,11 @@ class Aggregator(Protocol):
         """
         ...
 
+    @property
+    def replays(self) -> bool:
+        """Whether it can do with answers that are given, and ask nobody."""
+        return not (self.llm or self.asks)
+
     def is_called(self, kind: str) -> bool:
         """Whether a request that names a kind means this aggregator."""
         return kind == self.kind

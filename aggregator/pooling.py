@@ -144,6 +144,7 @@ class Pooled(Aggregator):
     kind: ClassVar[str] = "pool"
     llm: bool = True
     asks: bool = True
+    replays = True  # from the log-probabilities of answers that are given, or their votes
 
     def __init__(self, path: str | None = None) -> None:
         self.learned = None if path is None else PoolWeights.load(Path(path))

@@ -224,7 +224,7 @@ def replay(
     router: Annotated[Path | None, typer.Option(help="Folder of a router; without it, one is fitted on the table's train split.")] = None,
     k: Annotated[int, typer.Option("--k", help="Experts to ask.", min=1)] = 3,
     aggregator: Annotated[list[str] | None, typer.Option(help="Kind of aggregator, weighted unless told; may be repeated.")] = None,
-    combiner: Annotated[Path | None, typer.Option(help="Folder of a fitted combiner, for learned and rank.")] = None,
+    combiner: Annotated[Path | None, typer.Option(help="Folder of a fitted combiner, for learned, rank, auto and pool.")] = None,
     most: Annotated[int | None, typer.Option(help="Experts that may be asked one after the other, beyond k.", min=1)] = None,
     price: Annotated[float | None, typer.Option(help="What one more call must gain, for learned and rank.", min=0, max=1)] = None,
     split: Annotated[list[str] | None, typer.Option(help="Splits to replay; test where the table has splits.")] = None,
@@ -245,13 +245,14 @@ def replay(
     table = cli_router.left_out(read_scores(scores), exclude)
     kinds = list(dict.fromkeys(aggregator or ["weighted"]))  # what cannot be done is refused before anything is routed
     fitted_too = {name: value for name, value in (("path", combiner), ("price", price)) if value is not None}
-    takers = [kind for kind in kinds if "price" in settings_of(kind)]
+    takers = [kind for kind in kinds if "price" in settings_of(kind) or kind == "pool"]
     if fitted_too and not takers:
-        raise CounterpointError(f"--combiner and --price are for the aggregators learned and rank, not for {', '.join(kinds)}")
-    if combiner is None and takers:
-        raise CounterpointError(f"the aggregator {takers[0]!r} needs a fitted combiner: give its folder by --combiner")
-    made = [make_aggregator(kind, **(fitted_too if kind in takers else {})) for kind in kinds]
-    if unfit := [each.kind for each in made if each.llm or each.asks]:
+        raise CounterpointError(f"--combiner and --price are for learned, rank, auto and pool, not for {', '.join(kinds)}")
+    if combiner is None and (without := [kind for kind in takers if kind != "pool"]):
+        raise CounterpointError(f"the aggregator {without[0]!r} needs a fitted combiner: give its folder by --combiner")
+    fits = {kind: {name: value for name, value in fitted_too.items() if name in settings_of(kind)} for kind in takers}
+    made = [make_aggregator(kind, **fits.get(kind, {})) for kind in kinds]
+    if unfit := [each.kind for each in made if not each.replays]:
         raise CounterpointError(f"the aggregator {unfit[0]!r} asks an LLM, so given answers cannot replay it")
     has_splits = "split" in table.columns
     rows = rows_of(table, (split or ["test"]) if has_splits else None)

@@ -43,10 +43,8 @@ async def aggregate_first(
         CounterpointError: The aggregator needs an LLM.
     """
     ask = Nobody(aggregator.kind)
-    if aggregator.llm:
+    if not aggregator.replays:
         raise AggregatorError(f"the aggregator {aggregator.kind!r} asks an LLM, so given answers cannot replay it")
-    if aggregator.asks:
-        raise AggregatorError(f"the aggregator {aggregator.kind!r} asks experts itself, so given answers cannot replay it")
     right, calls, tokens, costs = [], [], [], []
     for request, route, answers in rows:
         reserve = route.experts[k:most] if most is not None else ()

@@ -79,6 +79,14 @@ def test_replay_runs_several_kinds_and_asks_one_by_one(folder: Path, fitted: Pat
     assert 1 < json.loads(said)["mean_calls"] < 3
 
 
+def test_what_needs_no_fresh_call_is_replayed_the_pool_of_recorded_probabilities_too(folder: Path, run: Run) -> None:
+    base = ("replay", "--scores", folder / "scores.parquet", "--router", folder / "router", "--json", "--k", 3)
+    code, said, error = run(*base, *(part for kind in ("pool", "weighted", "medoid", "bandit") for part in ("--aggregator", kind)))
+    accuracy = {row["name"]: row["accuracy"] for row in json.loads(said)["systems"]} if code == 0 else {}
+    assert {"pool-k3", "weighted-k3", "medoid-k3", "bandit-k3"} <= set(accuracy), error
+    assert accuracy["pool-k3"] == accuracy["weighted-k3"]  # open questions have no options to pool
+
+
 def test_a_choice_among_kinds_is_learned_from_what_was_measured(folder: Path, fitted: Path, run: Run) -> None:
     rows = folder / "measured.jsonl"
     with Journal(rows) as journal:
@@ -118,7 +126,7 @@ def test_the_kinds_and_defences_are_listed(run: Run) -> None:
         (("combiner", "fit", "--exclude", "bob", "--exclude", "cid"), "wanted two in common"),
         (("combiner", "fit", "--kind", "pool"), "make one by `counterpoint profile --options`"),
         (("replay", "--aggregator", "learned"), "the aggregator 'learned' needs a fitted combiner: give its folder by --combiner"),
-        (("replay", "--aggregator", "vote", "--price", "0.1"), "--combiner and --price are for the aggregators learned and rank"),
+        (("replay", "--aggregator", "vote", "--price", "0.1"), "--combiner and --price are for learned, rank, auto and pool"),
         (("replay", "--aggregator", "fuse"), "the aggregator 'fuse' asks an LLM, so given answers cannot replay it"),
         (("replay", "--aggregator", "self"), "the aggregator 'self' asks an LLM, so given answers cannot replay it"),
     ],

@@ -120,7 +120,7 @@ def test_several_aggregators_are_replayed_side_by_side_and_each_once(call: Run, 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--aggregator", "vote", "--combiner", "learned"), "--combiner and --price are for the aggregators learned and rank, not"),
+        (("--aggregator", "vote", "--combiner", "learned"), "--combiner and --price are for learned, rank, auto and pool, not"),
         (("--aggregator", "bandit", "--combiner", "learned"), "not for bandit"),
         (("--aggregator", "vote", "--price", "0.1"), "not for vote"),
         (("--aggregator", "learned"), "the aggregator 'learned' needs a fitted combiner"),
