@@ -456,7 +456,7 @@ def serve(
     Example: `counterpoint serve -c mixture.yaml --port 8000`
     """
     from serving import endpoint
-    from serving.gateway import LOOPBACK
+    from serving.config import LOOPBACK
 
     if emit is not None:
         _emit(config, _listening(config_of(config), host, port, open_), emit)
@@ -541,7 +541,7 @@ def _listening(config: Any, host: str | None, port: int | None, open_: bool = Fa
     Raises:
         CounterpointError: It would listen beyond loopback without keys.
     """
-    from serving.gateway import LOOPBACK
+    from serving.config import LOOPBACK
 
     changes: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     serving = config.serving.model_copy(update=changes | ({"open": True} if open_ else {}))

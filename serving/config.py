@@ -342,6 +342,10 @@ class PoolConfig(_Config):
         )
 
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Names of this machine that others cannot reach."""
+
+
 class ServingConfig(_Config):
     """Where the endpoint listens."""
 
@@ -359,6 +363,8 @@ class ServingConfig(_Config):
     """Whether traces keep what was asked and answered, too."""
     keep_days: PositiveFloat = 30.0
     """Days after which traces are deleted."""
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    """Seconds that requests under way may take once the endpoint is told to end."""
 
 
 class MixtureConfig(_Config):

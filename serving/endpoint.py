@@ -10,24 +10,64 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from fastapi import FastAPI
+
 from data.records import CounterpointError
 from experts.slot import start_ray
 from serving.config import ConfigError, MixtureConfig
-from serving.gateway import Gateway, app
+from serving.gateway import Gateway
+from serving.listener import Listener
+from serving.routes import make_app
 
 
-def application(config: MixtureConfig) -> Any:
-    """Make the Ray Serve application of a mixture."""
+class GatewayReplica:
+    """A gateway in a process of its own, as Ray Serve starts and ends it.
+
+    Args:
+        config: The mixture, as JSON.
+        listens: Whether it listens on the config's address itself; else Serve's proxies bring it the requests.
+    """
+
+    async def __init__(self, config: dict[str, Any], listens: bool) -> None:  # type: ignore[misc]  # Serve awaits it
+        self.gateway = Gateway(MixtureConfig.model_validate(config))
+        self.web = make_app(self.gateway)
+        await self.gateway.start()
+        serving = self.gateway.config.serving
+        self.listener = Listener(self.web, serving.host, serving.port, serving.drain_s) if listens else None
+        if self.listener is not None:
+            await self.listener.start()
+
+    def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's own name
+        """What answers the requests that Serve's proxies bring."""
+        return self.web
+
+    async def reload(self, config: dict[str, Any]) -> str:
+        """Take over another config."""
+        return await self.gateway.reload(config)
+
+    async def __del__(self) -> None:  # Serve awaits it, once no request of its own is under way
+        if self.listener is not None:
+            await self.listener.stop()
+        await self.gateway.stop()
+
+
+def application(config: MixtureConfig, *, listens: bool = False) -> Any:
+    """Make the Ray Serve application of a mixture.
+
+    Args:
+        config: The mixture.
+        listens: Whether its replicas listen on the config's address themselves, which spares every request the way through a proxy.
+    """
     from ray import serve
 
-    @serve.deployment(name="gateway", num_replicas=1, max_ongoing_requests=512, ray_actor_options={"num_cpus": 0})
-    @serve.ingress(app)
-    class GatewayReplica(Gateway):
-        async def __init__(self, config: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
-            Gateway.__init__(self, MixtureConfig.model_validate(config))
-            await self.start()
-
-    return GatewayReplica.bind(config.model_dump(exclude_unset=True))  # type: ignore[attr-defined]
+    deployment = serve.deployment(
+        name="gateway",
+        num_replicas=1,
+        max_ongoing_requests=10_000,
+        graceful_shutdown_timeout_s=config.serving.drain_s + 10.0,
+        ray_actor_options={"num_cpus": 0},
+    )(serve.ingress()(GatewayReplica))
+    return deployment.bind(config.model_dump(exclude_unset=True), listens)
 
 
 def check_port(host: str, port: int) -> None:
@@ -61,8 +101,8 @@ def start(config: MixtureConfig) -> str:
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)  # the import sets it to INFO
     try:
-        serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR"})
-        serve.run(application(config), route_prefix="/", name="counterpoint")
+        serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})  # the replicas listen themselves
+        serve.run(application(config, listens=True), route_prefix="/", name="counterpoint")
     except (RuntimeError, RayError) as error:
         lines = [line for line in str(error).splitlines() if "Error" in line] or [str(error)]
         raise CounterpointError(f"the endpoint cannot start: {lines[-1].strip()}") from error

@@ -7,15 +7,15 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 
-from serving import gateway as module
 from serving.config import MixtureConfig
 from serving.gateway import Gateway
 from serving.keys import Keys
 from serving.limits import Limiter
+from serving.routes import make_app
 from serving.store import Store
+from serving.streaming import Stream
 
 SCRIPT = [{"match": "capital of France", "say": "Paris"}, {"match": "break", "fail": "told to fail"}, {"match": ".", "say": "unsure"}]
 
@@ -29,13 +29,9 @@ def config(**changes: Any) -> MixtureConfig:
 async def served(**changes: Any) -> AsyncIterator[httpx.AsyncClient]:
     """The endpoint's routes on a gateway in this process, without Ray Serve's proxy."""
     made = Gateway(config(**changes))
-    app = FastAPI(exception_handlers=module.app.exception_handlers)
-    for route in module.app.routes:
-        if hasattr(route, "endpoint") and hasattr(made, route.endpoint.__name__):
-            app.add_api_route(route.path, getattr(made, route.endpoint.__name__), methods=[*(route.methods or ())])  # type: ignore[attr-defined]
     await made.start()
     try:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(make_app(made)), base_url="http://127.0.0.1") as client:
             yield client
     finally:
         await made.stop()
@@ -273,7 +269,7 @@ async def test_what_was_set_aside_for_a_stream_that_nobody_reads_is_given_back(s
             raise OSError("the caller has left")
 
         with pytest.raises(ClientDisconnect):
-            await module.Stream(lines(), admission)({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, gone)
+            await Stream(lines(), admission)({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, gone)
         assert (opened.held(key.id), opened.spend(key.id).usd) == (0, 0)
 
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pandas as pd
 import pytest
-from fastapi import Request as HTTPRequest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator import make_aggregator
-from data.records import Answer, Call, CounterpointError, Message, Request, Sampling
+from data.records import Answer, Call, Message, Request, Sampling
 from experts import ExpertSpec
 from experts.base import Event
 from experts.pool import ExpertPool
@@ -22,9 +22,10 @@ from router.policy import Cascade, CountingPolicy, FixedK, Recruit, SelfSample
 from router.preference import Preference
 from serving.asking import Written
 from serving.config import load_config
-from serving.gateway import Gateway, refused
+from serving.gateway import Gateway
 from serving.pipeline import ContextError, Pipeline, RequestError, one_question
 from serving.protocol import parse_chat
+from serving.routes import make_app
 
 THINK = "Think well before you answer, and answer in one word, please. " * 2
 """Makes a turn long enough to be routed by itself."""
@@ -501,21 +502,9 @@ def test_an_option_that_cannot_be_is_refused_by_name(options: dict[str, Any], wo
 
 async def post(gateway: Gateway, content: dict[str, Any]) -> tuple[int, str]:
     """The status and the text of what the endpoint answers."""
-    raw = json.dumps(content).encode()
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": raw, "more_body": False}
-
-    headers = [(b"content-type", b"application/json"), (b"host", b"127.0.0.1")]
-    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers, "server": ("127.0.0.1", 80)}
-    http = HTTPRequest(scope, receive)
-    try:
-        response = await gateway.chat(http)
-    except CounterpointError as error:  # as the application's handler does
-        response = await refused(http, error)
-    if hasattr(response, "body_iterator"):
-        return response.status_code, "".join([str(part) async for part in response.body_iterator])
-    return response.status_code, bytes(response.body).decode()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(make_app(gateway)), base_url="http://127.0.0.1") as client:
+        response = await client.post("/v1/chat/completions", json=content)
+    return response.status_code, response.text
 
 
 def lines_of(stream: str) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from serving.config import MixtureConfig
 from serving.gateway import Gateway
 from serving.pipeline import Finished, Pipeline, Progress, one_question
 from serving.protocol import parse_chat
+from serving.streaming import lines_of
 
 QUESTION = "What is two plus two?"
 
@@ -77,7 +78,7 @@ async def chunks(mixture: MixtureConfig, **options: Any) -> list[dict[str, Any]]
     await gateway.start()
     try:
         routes = [gateway.pipeline.route(request) for request in requests]
-        lines = [line async for line in gateway._stream(asked, "r", requests, routes, gateway.door.key(None), None)]
+        lines = [line async for line in lines_of(gateway, gateway.door.key(None), asked, "r", [*zip(requests, routes, strict=True)], None)]
     finally:
         await gateway.pipeline.pool.stop()
     assert lines[-1] == "data: [DONE]\n\n"

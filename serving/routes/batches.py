@@ -1,0 +1,48 @@
+"""Batches, as OpenAI's."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+from fastapi import Request as HTTPRequest
+from fastapi.responses import JSONResponse, Response
+
+from serving.jobs import batch_json
+from serving.protocol import BatchBody, parse
+from serving.routes.common import body_of, kept_by, key_of, page_of, unknown
+
+router = APIRouter()
+
+
+@router.post("/v1/batches")
+async def begin_batch(http: HTTPRequest) -> Response:
+    """Begin a batch over an uploaded file."""
+    key, (jobs, _) = key_of(http), kept_by(http)
+    asked = parse(BatchBody, await body_of(http))
+    made = await jobs.create(key, asked.input_file_id, asked.endpoint, asked.metadata)
+    return JSONResponse(batch_json(made))
+
+
+@router.get("/v1/batches")
+async def batches(http: HTTPRequest) -> Response:
+    """List the caller's own batches, newest first."""
+    key, (_, store) = key_of(http), kept_by(http)
+    found = await asyncio.to_thread(store.batches, key.id, *page_of(http))
+    return JSONResponse({"object": "list", "data": [batch_json(batch) for batch in found], "has_more": False})
+
+
+@router.get("/v1/batches/{id}")
+async def batch(http: HTTPRequest, id: str) -> Response:
+    """Tell how one of the caller's own batches stands."""
+    key, (_, store) = key_of(http), kept_by(http)
+    found = await asyncio.to_thread(store.batch, key.id, id)
+    return unknown("batch", id) if found is None else JSONResponse(batch_json(found))
+
+
+@router.post("/v1/batches/{id}/cancel")
+async def cancel_batch(http: HTTPRequest, id: str) -> Response:
+    """End one of the caller's own batches early; what was answered stays."""
+    key, (jobs, _) = key_of(http), kept_by(http)
+    found = await jobs.cancel(key, id)
+    return unknown("batch", id) if found is None else JSONResponse(batch_json(found))

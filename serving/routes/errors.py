@@ -1,0 +1,50 @@
+"""Errors in OpenAI's shape, with its status codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Request as HTTPRequest
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from data.records import Answer, CounterpointError
+from experts.base import EngineError
+from serving.database import StoreError
+from serving.keys import Unauthorised
+from serving.limits import LimitError
+from serving.pipeline import ContextError
+from serving.protocol import error_json, status_of
+from serving.store import BudgetError
+
+
+async def refused(http: HTTPRequest, error: CounterpointError) -> JSONResponse:
+    """A request that is not let in or cannot be answered as it stands, in OpenAI's form."""
+    if isinstance(error, (StoreError, EngineError)) and not isinstance(error, BudgetError):
+        return JSONResponse(error_json(str(error), "service_unavailable_error", "unavailable"), 503)
+    if isinstance(error, BudgetError):
+        return JSONResponse(error_json(str(error), "insufficient_quota", "insufficient_quota"), 429)
+    if isinstance(error, Unauthorised):
+        return JSONResponse(error_json(str(error), "authentication_error", "invalid_api_key"), 401, {"www-authenticate": "Bearer"})
+    if isinstance(error, LimitError):
+        headers = {} if error.retry_after is None else {"retry-after": error.retry_after}
+        return JSONResponse(error_json(str(error), error.kind, error.code), 429, headers)
+    missing = str(error).startswith("no model is called")
+    code = "model_not_found" if missing else "context_length_exceeded" if isinstance(error, ContextError) else None
+    return JSONResponse(error_json(str(error), code=code), 404 if missing else 400)
+
+
+async def unknown_path(http: HTTPRequest, error: HTTPException) -> JSONResponse:
+    """A path or method that is not there, in OpenAI's form."""
+    return JSONResponse(error_json(f"{http.method} {http.url.path[:80]}: {error.detail}"), error.status_code)
+
+
+HANDLERS: dict[Any, Callable[..., Any]] = {CounterpointError: refused, HTTPException: unknown_path}
+
+
+def failed(answer: Answer) -> JSONResponse:
+    """An answer's error in OpenAI's form; one that was refused says when to try again."""
+    status, kind, code = status_of(answer)
+    headers = {} if answer.retry_after_s is None else {"retry-after": str(max(1, round(answer.retry_after_s)))}
+    return JSONResponse(error_json(answer.error or "", kind, code), status, headers)

@@ -1,0 +1,39 @@
+"""Whether the endpoint is up and ready, and its figures."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi import Request as HTTPRequest
+from fastapi.responses import JSONResponse, Response
+
+from serving.metrics import exposition
+from serving.protocol import error_json
+from serving.routes.common import gateway_of, key_of
+
+router = APIRouter()
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Tell that the endpoint is up."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(http: HTTPRequest) -> Response:
+    """Tell whether questions would be answered now: 503 while no expert's engine can be had."""
+    pool = gateway_of(http).pipeline.pool
+    broken = [name for name in pool if pool.is_broken(name)]
+    if len(broken) == len(list(pool)):
+        return JSONResponse({"status": "no expert can be had", "experts": broken}, 503)
+    return JSONResponse({"status": "ready", "broken": broken})
+
+
+@router.get("/metrics")
+async def metrics(http: HTTPRequest) -> Response:
+    """Give the pool's figures to Prometheus; where keys are wanted, to an admin's."""
+    gateway = gateway_of(http)
+    if gateway.config.serving.keys and not key_of(http).admin:
+        return JSONResponse(error_json("the figures are for keys of admins", code="forbidden"), 403)
+    text, kind = exposition(gateway.pipeline.pool)
+    return Response(text, media_type=kind)

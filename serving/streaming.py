@@ -1,0 +1,146 @@
+"""Answers as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from data.records import Answer, Request, Route, Usage
+from serving.asking import Draft, Written
+from serving.keys import Key
+from serving.limits import Admission
+from serving.pipeline import Finished
+from serving.protocol import Asked, answer_json, chunk_json, error_json, explain_json, route_json, status_of, usage_json
+
+if TYPE_CHECKING:
+    from serving.gateway import Gateway
+
+T = TypeVar("T")
+
+
+class Stream(StreamingResponse):
+    """Server-sent events, and what was set aside given back where the caller had left before the first.
+
+    Args:
+        lines: The events.
+        admission: What was set aside, settled by whoever writes the lines; None where nothing is counted.
+    """
+
+    def __init__(self, lines: AsyncIterator[str], admission: Admission | None) -> None:
+        super().__init__(lines, media_type="text/event-stream")
+        self.admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write the events."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self.admission is not None:
+                self.admission.release()
+
+
+async def lines_of(
+    gateway: Gateway, key: Key, asked: Asked, id: str, entries: Sequence[tuple[Request, Route]], admission: Admission | None
+) -> AsyncIterator[str]:
+    """Write answers as server-sent events: news in our field where asked for, then the text; choices as they come."""
+    usage = Usage()
+    failed = False
+    choices = [_choice(gateway, key, asked, id, at, *entry) for at, entry in enumerate(entries)]
+    with admission or nullcontext():
+        async with aclosing(merged(choices)) as lines:
+            async for line in lines:
+                if isinstance(line, Answer):
+                    usage += line.usage
+                    failed |= line.error is not None
+                else:
+                    yield line
+        await gateway.door.settle(admission, usage)
+    if not failed and asked.stream_options is not None and asked.stream_options.include_usage:
+        yield f"data: {json.dumps(chunk_json(asked, id) | {'usage': usage_json(usage)})}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+async def _choice(
+    gateway: Gateway, key: Key, asked: Asked, id: str, index: int, request: Request, route: Route
+) -> AsyncGenerator[str | Answer]:
+    """The lines of one choice, and in the end its answer."""
+    explain = asked.counterpoint.explain
+    written = ""
+
+    def line(delta: dict[str, str] | None = None, finish: str | None = None, **ours: Any) -> str:
+        return f"data: {json.dumps(chunk_json(asked, id, delta, finish, index, **ours))}\n\n"
+
+    yield line({"role": "assistant", "content": ""}, None, **({"route": route_json(route)} if explain else {}))
+    async with aclosing(gateway.pipeline.progress(request, route)) as progress:
+        async for event in progress:
+            if isinstance(event, Written):
+                written += event.text
+                yield line({"content": event.text})
+            elif isinstance(event, Answer) and explain:
+                yield line(answer=answer_json(event))
+            elif isinstance(event, Draft) and explain:
+                yield line(draft=answer_json(event.answer))
+            elif isinstance(event, Finished):
+                answer, trace = event.answer, event.trace
+                await gateway.door.keep(key, request, answer, trace)
+                if answer.error is not None:
+                    _, kind, code = status_of(answer)
+                    yield f"data: {json.dumps(error_json(answer.error, kind, code))}\n\n"
+                else:
+                    corrected: dict[str, Any] = {"correction": True} if explain and written.strip() else {}
+                    for piece in rest_of(written, answer.text):
+                        yield line({"content": piece}, **corrected)
+                    yield line({}, answer.finish_reason, **(explain_json(answer, trace) if explain else {}))
+                yield answer
+
+
+async def merged(sources: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[T]:
+    """Yield what several generators give, as it comes; closing it closes them."""
+    if len(sources) == 1:
+        async with aclosing(sources[0]) as source:
+            async for each in source:
+                yield each
+        return
+    came: asyncio.Queue[tuple[T] | None] = asyncio.Queue()
+
+    async def drain(source: AsyncGenerator[T]) -> None:
+        try:
+            async with aclosing(source):
+                async for each in source:
+                    came.put_nowait((each,))
+        finally:
+            came.put_nowait(None)
+
+    tasks = [asyncio.create_task(drain(source)) for source in sources]
+    try:
+        left = len(tasks)
+        while left:
+            if (one := await came.get()) is None:
+                left -= 1
+            else:
+                yield one[0]
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def rest_of(written: str, text: str) -> list[str]:
+    """What of the answer has not been streamed yet, in pieces of a few words.
+
+    Example:
+        >>> rest_of("", "a b"), rest_of("a b ", "a b")
+        (['a ', 'b'], [])
+    """
+    if written.strip() == text.strip() or (written.strip() and text.startswith(written.strip())):
+        text = text[len(written.strip()) :]
+    elif written.strip():  # what was streamed did not stand: the answer follows on a line of its own
+        text = f"\n\n{text}"
+    words = text.split(" ")
+    return [word + (" " if at < len(words) - 1 else "") for at, word in enumerate(words) if word or at < len(words) - 1]
