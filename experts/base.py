@@ -55,6 +55,7 @@ class ExpertSpec:
         timeout_s: Seconds that a remote expert may take for one answer.
         size_b: Parameters in billions, for weights that are not here yet; 0 where not known.
         options: Settings of one engine only, such as the script of a scripted one.
+        can: What it can beside writing text (`experts.abilities`), or None for all that its engine offers.
     """
 
     name: str
@@ -76,6 +77,7 @@ class ExpertSpec:
     timeout_s: float = 120.0
     size_b: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
+    can: tuple[str, ...] | None = None
 
     @property
     def engine_key(self) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from data.records import Message
+from data.records import Message, Sampling
 from experts.base import EngineError, ExpertSpec
 
 BASE_MODEL_TEMPLATE = (
@@ -20,17 +22,35 @@ BASE_MODEL_STOP = ("\nQuestion:", "\n\n")
 """Where the answer of a base model ends: it would go on with a question of its own."""
 
 
-def prepare(spec: ExpertSpec, messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Put the expert's system message before a conversation that has none.
+def prepare(spec: ExpertSpec, messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Put the expert's system message before a conversation that has none, and write all as OpenAI's protocol does.
 
     Example:
         >>> prepare(ExpertSpec("a", "m", "scripted", system="Be brief."), [Message("user", "Hi")])
         [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': 'Hi'}]
     """
-    turns = [{"role": m.role, "content": m.content} for m in messages]
+    turns = [turn(m) for m in messages]
     if spec.system and all(m.role != "system" for m in messages):
         turns.insert(0, {"role": "system", "content": spec.system})
     return turns
+
+
+def turn(message: Message) -> dict[str, Any]:
+    """A turn as OpenAI's protocol writes it.
+
+    Example:
+        >>> turn(Message("tool", "18 degrees", tool_call_id="call_1"))
+        {'role': 'tool', 'content': '18 degrees', 'tool_call_id': 'call_1'}
+    """
+    calls = [{"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}} for c in message.tool_calls]
+    made: dict[str, Any] = {"role": message.role, "content": message.content}
+    made |= {"tool_calls": calls} if calls else {}
+    return made | ({"tool_call_id": message.tool_call_id} if message.tool_call_id is not None else {})
+
+
+def tools_of(sampling: Sampling) -> list[dict[str, Any]]:
+    """The functions that may be called, as OpenAI's protocol writes them."""
+    return [{"type": "function", "function": json.loads(tool)} for tool in sampling.tools]
 
 
 def template_of(spec: ExpertSpec, tokenizer: Any) -> str | None:
@@ -43,7 +63,9 @@ def stops(spec: ExpertSpec, tokenizer: Any) -> tuple[str, ...]:
     return BASE_MODEL_STOP if template_of(spec, tokenizer) == BASE_MODEL_TEMPLATE else ()
 
 
-def prompt_ids(spec: ExpertSpec, tokenizer: Any, messages: Sequence[Message], max_tokens: int) -> list[int]:
+def prompt_ids(
+    spec: ExpertSpec, tokenizer: Any, messages: Sequence[Message], max_tokens: int, tools: Sequence[dict[str, Any]] = ()
+) -> list[int]:
     """Write a conversation as the tokens that the model reads.
 
     Args:
@@ -51,6 +73,7 @@ def prompt_ids(spec: ExpertSpec, tokenizer: Any, messages: Sequence[Message], ma
         tokenizer: The model's tokenizer.
         messages: The conversation.
         max_tokens: Tokens that the answer may take.
+        tools: The functions that may be called.
 
     Returns:
         Token ids, which with the answer fit the expert's context.
@@ -58,9 +81,12 @@ def prompt_ids(spec: ExpertSpec, tokenizer: Any, messages: Sequence[Message], ma
     Raises:
         EngineError: They do not fit.
     """
-    text = tokenizer.apply_chat_template(
-        prepare(spec, messages), chat_template=template_of(spec, tokenizer), tokenize=False, add_generation_prompt=True
-    )
+    turns = prepare(spec, messages)
+    for call in (call for turn in turns for call in turn.get("tool_calls", ())):
+        with suppress(ValueError):  # templates write arguments themselves
+            call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    how: dict[str, Any] = {"tokenize": False, "add_generation_prompt": True} | ({"tools": list(tools)} if tools else {})
+    text = tokenizer.apply_chat_template(turns, chat_template=template_of(spec, tokenizer), **how)
     bos = tokenizer.bos_token or ""
     own = template_of(spec, tokenizer) == BASE_MODEL_TEMPLATE
     ids: list[int] = tokenizer(text, add_special_tokens=own and not (bos and text.startswith(bos)))["input_ids"]

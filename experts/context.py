@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from data.records import Message, Sampling
+from data.records import Message, Sampling, bytes_of
 from experts.base import EngineError, ExpertSpec
-from experts.chat import prepare, prompt_ids
+from experts.chat import prepare, prompt_ids, tools_of
 from experts.models import resolve
 
 _AROUND = 64, 16
@@ -36,8 +36,8 @@ def fits(spec: ExpertSpec, messages: Sequence[Message], sampling: Sampling) -> b
     """
     room = spec.max_model_len - spec.limit(sampling)
     turns = prepare(spec, messages)
-    size = sum(len(turn["content"].encode("utf-8", "replace")) for turn in turns)
-    around = _AROUND[0] + _AROUND[1] * len(turns)
+    size = bytes_of(messages, sampling) + (len((spec.system or "").encode()) if len(turns) > len(messages) else 0)
+    around = _AROUND[0] + _AROUND[1] * (len(turns) + len(sampling.tools))
     if size + around <= room:
         return True
     if spec.engine in ("vllm", "transformers"):
@@ -46,7 +46,7 @@ def fits(spec: ExpertSpec, messages: Sequence[Message], sampling: Sampling) -> b
         except Exception:  # no such model, or a broken one: its engine will say so, to those who ask this expert
             return True
         try:
-            prompt_ids(spec, tokenizer, messages, spec.limit(sampling))
+            prompt_ids(spec, tokenizer, messages, spec.limit(sampling), tools_of(sampling))
         except EngineError:
             return False
         except Exception:  # a template may refuse the order of roles: likewise

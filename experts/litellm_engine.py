@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from data.records import Call, Usage
 from experts.base import EngineError, ExpertSpec
 from experts.chat import prepare
-from experts.choices import TOLD, first_token, logprobs_of
+from experts.choices import first_token, logprobs_of
+from experts.extras import PARAMETERS, Calls, Tokens, more_of, plain
 from experts.remote import End, RemoteEngine, RemoteError, api_key
 
 
@@ -47,13 +48,14 @@ class LiteLLMEngine(RemoteEngine):
             "seed": sampling.seed,
             "api_base": spec.api_base,
             "api_key": api_key(spec),
-            "logprobs": True if sampling.choices else None,
-            "top_logprobs": TOLD if sampling.choices else None,
+            **more_of(sampling),
         }
+        self._refuse_drops(spec, settings, optional=("logprobs", "top_logprobs") if sampling.choices else ())
         reason: str | None = None
         usage: Any = None
         pieces = 0
         told: list[tuple[str, float]] = []
+        calls, tokens = Calls(call.id), Tokens(sampling)
         try:
             stream = await self._litellm.acompletion(
                 model=spec.model,
@@ -73,6 +75,8 @@ class LiteLLMEngine(RemoteEngine):
                 for choice in chunk.choices[:1]:
                     reason = choice.finish_reason or reason
                     told = told or first_token(getattr(choice, "logprobs", None))
+                    calls.take([plain(each) for each in getattr(choice.delta, "tool_calls", None) or ()])
+                    tokens.take(plain(getattr(choice, "logprobs", None)))
                     if piece := choice.delta.content:
                         pieces += 1
                         yield piece
@@ -85,7 +89,19 @@ class LiteLLMEngine(RemoteEngine):
         prompt = int(usage.prompt_tokens) if usage else 0
         completion = int(usage.completion_tokens) if usage else pieces
         priced = Usage(prompt, completion, spec.cost_usd(prompt, completion), calls=1)
-        yield reason or "stop", priced, logprobs_of(sampling.choices, told)
+        yield End(reason or "stop", priced, logprobs_of(sampling.choices, told), calls.made(), tokens.made())
+
+    def _refuse_drops(self, spec: ExpertSpec, settings: dict[str, Any], optional: Sequence[str]) -> None:
+        """Refuse what LiteLLM would leave out without a word because a provider cannot do it.
+
+        Raises:
+            RemoteError: There is such a setting.
+        """
+        wanted = [name for name in (*PARAMETERS,) if name in settings and name not in optional]
+        if wanted:
+            known = self._litellm.get_supported_openai_params(model=spec.model) or ()
+            if dropped := [name for name in wanted if name not in known]:
+                raise RemoteError(f"{spec.model} takes no {dropped[0]} by LiteLLM: say in the expert's `can` what it can", retry=False)
 
     async def stop(self) -> None:
         """Forget the module."""

@@ -11,7 +11,8 @@ import httpx
 from data.records import Call, Usage
 from experts.base import EngineError, ExpertSpec
 from experts.chat import prepare
-from experts.choices import TOLD, first_token, logprobs_of
+from experts.choices import first_token, logprobs_of
+from experts.extras import Calls, Tokens, more_of
 from experts.remote import End, RemoteEngine, RemoteError, api_key
 
 
@@ -62,13 +63,14 @@ class OpenAIEngine(RemoteEngine):
         }
         body |= {"stop": list(sampling.stop)} if sampling.stop else {}
         body |= {"seed": sampling.seed} if sampling.seed is not None else {}
-        body |= {"logprobs": True, "top_logprobs": TOLD} if sampling.choices else {}
+        body |= more_of(sampling)
         headers = {"authorization": f"Bearer {key}"} if key else {}
         url = f"{str(spec.api_base).rstrip('/')}/chat/completions"
         reason: str | None = None
         usage: dict[str, int] = {}
         pieces = 0
         told: list[tuple[str, float]] = []
+        calls, tokens = Calls(call.id), Tokens(sampling)
         async with self._client.stream("POST", url, json=body, headers=headers, timeout=spec.timeout_s) as response:
             if response.is_error:
                 await response.aread()
@@ -84,13 +86,17 @@ class OpenAIEngine(RemoteEngine):
                 for choice in chunk["choices"][:1]:
                     reason = choice.get("finish_reason") or reason
                     told = told or first_token(choice.get("logprobs"))
-                    if piece := (choice.get("delta") or {}).get("content"):
+                    delta = choice.get("delta") or {}
+                    calls.take(delta.get("tool_calls"))
+                    tokens.take(choice.get("logprobs"))
+                    if piece := delta.get("content"):
                         pieces += 1
                         yield piece
         if reason is None:
             raise httpx.RemoteProtocolError("the stream ended before the answer did")
         prompt, completion = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", pieces))
-        yield reason, Usage(prompt, completion, spec.cost_usd(prompt, completion), calls=1), logprobs_of(sampling.choices, told)
+        priced = Usage(prompt, completion, spec.cost_usd(prompt, completion), calls=1)
+        yield End(reason, priced, logprobs_of(sampling.choices, told), calls.made(), tokens.made())
 
     async def stop(self) -> None:
         """Close the connections."""

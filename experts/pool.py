@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -16,6 +16,7 @@ from experts import make_engine
 from experts.base import Engine, EngineDied, EngineError, Event, ExpertSpec, Overloaded
 from experts.breaker import HOPELESS, Breaker
 from experts.memory import asleep_bytes, engine_bytes
+from experts.outbox import Placed
 from experts.queues import Job
 from experts.rules import RULES
 from experts.scheduler import Expire, Prefetch, Refused, Retire, Scheduler, Start, Swap
@@ -73,7 +74,9 @@ class _Waiting:
     call: Call
     engine: str
     job: Job
-    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
+    events: asyncio.Queue[Event | Placed] = field(default_factory=asyncio.Queue)
+    outside: bool = False
+    """Whether its words are read at the slot by somebody else."""
     sent: str = ""
     """What its engine knows it by, for the callers' names may repeat."""
     tries: int = 0
@@ -108,6 +111,7 @@ class ExpertPool:
 
     def __init__(self, specs: Sequence[ExpertSpec], settings: PoolSettings | None = None) -> None:
         self.specs: dict[str, ExpertSpec] = {}
+        self._leaving: dict[str, ExpertSpec] = {}
         self.settings = settings or PoolSettings()
         self.stats = PoolStats()
         self.traffic = Traffic()
@@ -126,6 +130,7 @@ class ExpertPool:
         self._breakers: defaultdict[str, Breaker] = defaultdict(Breaker)
         self._last_error: dict[str, str] = {}
         self._waiting: dict[object, _Waiting] = {}
+        self._tickets: dict[str, _Waiting] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: asyncio.Handle | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -280,36 +285,54 @@ class ExpertPool:
         for id in staying[slots:]:
             self.remove_slot(str(id))
 
-    async def add_expert(self, spec: ExpertSpec) -> None:
-        """Take in an expert while running.
+    @property
+    def known(self) -> Mapping[str, ExpertSpec]:
+        """The experts that take calls: those that can be chosen, and those that are leaving."""
+        return self._leaving | self.specs
+
+    async def prepare(self, specs: Sequence[ExpertSpec]) -> None:
+        """Take in experts while running; those whose names are known stay as they are.
 
         Raises:
-            EngineError: Its name is taken, or its engine cannot start.
+            EngineError: An engine cannot start.
         """
-        if spec.name in self.specs:
-            raise EngineError(f"an expert is called {spec.name!r} already")
-        shared = spec.engine_key in self._groups
-        self._know(spec)
-        if not spec.needs_slot and not shared:
-            await self._start_resident(spec.engine_key)
-        elif spec.needs_slot and not self._places:
-            start_ray()  # not in a thread: Ray's processes end with the thread that started them
-            for _ in range(self.settings.slots):
-                self.add_slot()
-        elif spec.needs_slot and shared:
-            await self._reload(spec.engine_key)
+        for spec in specs:
+            if spec.name in self.known:
+                continue
+            shared = spec.engine_key in self._groups
+            self._know(spec)
+            if not spec.needs_slot and not shared:
+                await self._start_resident(spec.engine_key)
+            elif spec.needs_slot and not self._places:
+                start_ray()  # not in a thread: Ray's processes end with the thread that started them
+                for _ in range(self.settings.slots):
+                    self.add_slot()
+            elif spec.needs_slot and shared:
+                await self._reload(spec.engine_key)
 
-    async def remove_expert(self, name: str) -> None:
-        """Let an expert go: it takes no more calls, those that it has are answered, then its engine ends, unless others share it.
+    def leave(self, names: Sequence[str]) -> None:
+        """Take experts from those that can be chosen; calls of them that others have decided on still come through."""
+        self._leaving |= {name: self.specs.pop(name) for name in names if name in self.specs}
 
-        Raises:
-            EngineError: There is no such expert.
+    async def settle(self, specs: Sequence[ExpertSpec], slots: int) -> None:
+        """Have the experts that are wanted, and no others: what leaves answers the calls that it has, and ends.
+
+        Args:
+            specs: The experts that are wanted; one whose settings have changed goes and comes again.
+            slots: The number of slots that is wanted.
         """
-        spec = self._spec(name)
-        del self.specs[name]
+        wanted = {spec.name: spec for spec in specs}
+        self.leave([name for name, spec in self.specs.items() if wanted.get(name) != spec])
+        for name in [*self._leaving]:
+            await self._let_go(name)
+        await self.prepare(specs)
+        self.resize(slots)
+
+    async def _let_go(self, name: str) -> None:
+        """Answer the calls that an expert has, then end its engine, unless others share it."""
         while any(waiting.call.expert == name for waiting in self._waiting.values()):
             await asyncio.sleep(0.05)
-        key = spec.engine_key
+        key = self._leaving.pop(name).engine_key
         self._groups[key] = [other for other in self._groups[key] if other.name != name]
         if self._groups[key]:
             return
@@ -352,7 +375,39 @@ class ExpertPool:
         Raises:
             EngineError: There is no such expert.
         """
-        waiting = self._submit(call)
+        async with aclosing(self._events(self._submit(call))) as events:
+            async for event in events:
+                assert not isinstance(event, Placed)
+                yield event
+
+    async def placed(self, call: Call, ticket: str) -> AsyncGenerator[Placed | Done]:
+        """Ask an expert that takes a slot, and yield where the call has started, each time that it does, last a `Done` without words.
+
+        The words wait at the slot, for `Slot.read`.
+
+        Args:
+            call: The call.
+            ticket: What `abandon` knows it by.
+
+        Raises:
+            EngineError: There is no such expert.
+        """
+        self._tickets[ticket] = waiting = self._submit(call, outside=True)
+        try:
+            async with aclosing(self._events(waiting)) as events:
+                async for event in events:
+                    assert not isinstance(event, Delta)
+                    yield event
+        finally:
+            del self._tickets[ticket]
+
+    def abandon(self, ticket: str) -> None:
+        """Take a call that was placed for somebody else out of the queue, or out of its engine."""
+        if (waiting := self._tickets.get(ticket)) is not None:
+            self._abandon(waiting)
+            waiting.events.put_nowait(Done(waiting.call.id, Answer.failed(waiting.call.expert, "the caller has gone")))
+
+    async def _events(self, waiting: _Waiting) -> AsyncGenerator[Event | Placed]:
         try:
             while True:
                 event = await waiting.events.get()
@@ -389,22 +444,33 @@ class ExpertPool:
         key = self._spec(expert).engine_key
         return self._stopped or self._breakers[key].open or (self._broken is not None and key not in self._resident)
 
+    async def predicted_s(self, calls: Mapping[str, int]) -> float:
+        """Seconds that calls of experts, by name, would take by what was measured, each engine loaded once."""
+        engines: Counter[str] = Counter()
+        for name, number in calls.items():
+            engines[self._spec(name).engine_key] += number
+        groups = {key: group for key, group in self.scheduler.groups.items() if key in engines}
+        seconds = sum(group.load.value + engines[key] * group.service.value / group.lanes for key, group in groups.items())
+        return seconds / max(1, len(self.scheduler.slots))
+
     def expect(self, expert: str, calls: int = 1) -> None:
         """Declare calls that others will cause later, such as an aggregator's (negative: they came, or will not)."""
         if expert in self.specs:
             self.scheduler.expect(self.specs[expert].engine_key, calls)
 
     def _spec(self, name: str) -> ExpertSpec:
-        if name not in self.specs:
+        if name not in self.known:
             raise EngineError(f"no expert is called {name!r}; the pool has {', '.join(self.specs)}")
-        return self.specs[name]
+        return self.known[name]
 
-    def _submit(self, call: Call) -> _Waiting:
+    def _submit(self, call: Call, *, outside: bool = False) -> _Waiting:
         key = self._spec(call.expert).engine_key
         if self._stopped:
             raise EngineError(STOPPED)
         now = time.monotonic()
-        waiting = _Waiting(call, key, Job(next(self._numbers), key, now, batch=call.batch, query=call.id.partition("/")[0]))
+        waiting = _Waiting(
+            call, key, Job(next(self._numbers), key, now, batch=call.batch, query=call.id.partition("/")[0]), outside=outside
+        )
         self._waiting[waiting.job.id] = waiting
         rest = self._breakers[key].wait_s(now)
         waiting.trial = self._breakers[key].trial and not rest
@@ -539,7 +605,10 @@ class ExpertPool:
         left = {waiting.sent: waiting for waiting in group}
         calls = [replace(waiting.call, id=waiting.sent) for waiting in group]
         try:
-            stream = place.actor.generate.options(num_returns="streaming").remote(engine, calls)
+            outside = [waiting for waiting in group if waiting.outside]
+            stream = place.actor.generate.options(num_returns="streaming").remote(engine, calls, [each.sent for each in outside])
+            for waiting in outside:
+                waiting.events.put_nowait(Placed(waiting.call.id, place.actor, waiting.sent))
             for waiting in group:
                 if waiting.gone:  # before its engine had it
                     place.actor.abandon.remote(engine, waiting.sent)

@@ -8,17 +8,34 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from data.records import Answer, Call, Delta, Done, Usage
+from data.records import Answer, Call, Delta, Done, TokenLogprob, ToolCall, Usage
 from experts.base import EngineError, Event, ExpertSpec
 
 RETRIES = 3
 """Tries after the first, for answers that say to try again (429, 5xx) and for lost connections."""
 
 Put = Callable[[Event], None]
-End = tuple[str, Usage, tuple[tuple[str, float], ...]]
-"""How an answer ended: its reason, its usage, and the log-probabilities of the choices."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an answer ended.
+
+    Attributes:
+        reason: Its reason.
+        usage: Its usage.
+        logprobs: The log-probabilities of the choices.
+        tool_calls: The functions that are to be called.
+        tokens: The text's tokens, where they were asked for.
+    """
+
+    reason: str
+    usage: Usage
+    logprobs: tuple[tuple[str, float], ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tokens: tuple[TokenLogprob, ...] = ()
 
 
 async def together(calls: Sequence[Call], answer: Callable[[Call, Put], Awaitable[None]]) -> AsyncIterator[Event]:
@@ -161,10 +178,9 @@ class RemoteEngine(ABC):
                                 said += piece
                                 put(Delta(call.id, piece))
                             else:
-                                reason, usage, told = piece
-                                seconds = time.monotonic() - start
-                                answer = Answer(said.strip(), call.expert, usage, reason, seconds, logprobs=told)
-                                put(Done(call.id, answer))
+                                answer = Answer(said.strip(), call.expert, piece.usage, piece.reason, time.monotonic() - start)
+                                more = {name: getattr(piece, name) for name in ("logprobs", "tool_calls", "tokens")}
+                                put(Done(call.id, replace(answer, **more)))
                     return
                 except TimeoutError:
                     error = f"{spec.api_base or spec.model} did not answer within {spec.timeout_s:g} s"

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from data import tracing
 from data.records import Call, Done, Message, Sampling
 from experts.base import Engine, EngineDied, EngineError, Event, ExpertSpec
 from experts.memory import engine_bytes
-
-_FLUSH_S = 0.05
-"""Events travel together for this long, so that a batch does not send one message a token."""
+from experts.outbox import FLUSH_S, Outboxes, without_words
+from experts.spans import traced
 
 _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -75,6 +75,8 @@ class Slot:
         self._level = sleep_level
         self._held: dict[str, _Held] = {}
         self._swapping = asyncio.Lock()
+        self._outboxes = Outboxes()
+        tracing.start()
 
     async def bring(self, key: str, specs: Sequence[ExpertSpec], sleep: Sequence[str] = (), stop: Sequence[str] = ()) -> Brought:
         """Make room, then wake an engine or start it.
@@ -194,8 +196,19 @@ class Slot:
         await asyncio.to_thread(read_ahead, specs)
         return time.monotonic() - began
 
-    async def generate(self, key: str, calls: Sequence[Call]) -> AsyncIterator[list[Event]]:
+    async def read(self, sent: str) -> AsyncIterator[list[Event]]:
+        """Yield the words of a call that is read here, to whoever knows its name."""
+        async with aclosing(self._outboxes.read(sent)) as bundles:  # type: ignore[type-var]
+            async for bundle in bundles:
+                yield bundle
+
+    async def generate(self, key: str, calls: Sequence[Call], read_here: Sequence[str] = ()) -> AsyncIterator[list[Event]]:
         """Answer calls of one engine, yielding events in small bundles.
+
+        Args:
+            key: The engine.
+            calls: The calls.
+            read_here: Ids of those whose words somebody reads by `read`; of these only the end is yielded, without words.
 
         Raises:
             EngineDied: The engine is not awake here, or ends meanwhile.
@@ -209,6 +222,7 @@ class Slot:
         if len(groups) == len(calls):
             held.calls |= {call.id: task for call, task in zip(calls, tasks, strict=True)}
         left, bundle, sent = {call.id for call in calls}, [], 0.0  # the first word goes out at once
+        outside = {*read_here}
         try:
             while left:
                 event = await events.get()
@@ -216,14 +230,19 @@ class Slot:
                     if isinstance(event, EngineDied) and self._held.get(key) is held:
                         await self._bury(key, held)
                     raise event
-                if event.call_id in left:  # else it was abandoned while its last word was on the way, and ended twice
+                if event.call_id not in left:  # it was abandoned while its last word was on the way, and ended twice
+                    continue
+                if event.call_id not in outside:
                     bundle.append(event)
+                else:
+                    self._outboxes.put(event.call_id, event)
+                    bundle += [without_words(event)] if isinstance(event, Done) else []
                 if isinstance(event, Done):
                     left.discard(event.call_id)
                     held.calls.pop(event.call_id, None)
                 if not events.empty() or not bundle:
                     continue
-                pause = _FLUSH_S - (time.monotonic() - sent)
+                pause = FLUSH_S - (time.monotonic() - sent)
                 if pause > 0 and left and not any(isinstance(event, Done) for event in bundle):
                     await asyncio.sleep(pause)
                     if not events.empty():
@@ -235,6 +254,8 @@ class Slot:
         finally:
             for call_id in left:
                 held.calls.pop(call_id, None)
+            for call_id in left & outside:
+                self._outboxes.put(call_id, EngineDied(f"the engine of {held.specs[0].name!r} ended without an answer"))
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -264,7 +285,7 @@ class Slot:
 async def _pump(engine: Engine, calls: Sequence[Call], events: asyncio.Queue[Event | Exception]) -> None:
     """Put what an engine writes into a queue; an abandoned call ends there, too."""
     try:
-        async with aclosing(engine.generate(calls)) as stream:  # type: ignore[type-var]
+        async with aclosing(traced(engine.generate(calls), calls)) as stream:  # type: ignore[type-var]
             async for event in stream:
                 events.put_nowait(event)
     except asyncio.CancelledError:
@@ -345,6 +366,7 @@ def start_slot(gpus: int = 0, budget: int | None = None, sleep_level: int = 1) -
         sleep_level: vLLM's level of sleep.
     """
     variables = {name: os.environ[name] for name in ("COUNTERPOINT_CACHE", "HF_HUB_OFFLINE") if name in os.environ}
+    variables |= tracing.variables()
     actor = _actor_class().options(
         num_cpus=0,
         num_gpus=gpus,

@@ -143,7 +143,8 @@ async def run_demo(questions: int, *, arrival: int = 8, samples: int = 3, scratc
     test = scores[scores["query_id"].isin({task.query_id for task in tasks})]
     train = rows_of(scores, ["train", "tune"])
 
-    async with Pipeline.of(config) as pipeline:
+    pool = ExpertPool(expert_specs(config), config.pool.build())
+    async with Pipeline.of(config, pool) as pipeline:
         done, routes, traces = 0, {}, {}
         answers: dict[str, Answer] = {}
         tick("mixture of 3", 0, questions)
@@ -155,10 +156,10 @@ async def run_demo(questions: int, *, arrival: int = 8, samples: int = 3, scratc
                 assert trace is not None
                 answers[tasks[at].query_id], traces[tasks[at].query_id] = answer, trace
                 routes[tasks[at].query_id] = trace.route
-        grouped_s, grouped = time.monotonic() - mixed_start, pipeline.pool.stats.loads
-        engines = {pipeline.pool.specs[name].engine_key for trace in traces.values() for name in trace.route.experts}
+        grouped_s, grouped = time.monotonic() - mixed_start, pool.stats.loads
+        engines = {pool.specs[name].engine_key for trace in traces.values() for name in trace.route.experts}
         best = best_single(test, experts)
-        sampled = await _sampled(pipeline.pool, tasks, best, samples, tick)
+        sampled = await _sampled(pool, tasks, best, samples, tick)
 
     systems = baselines(test, train, experts)
     wanted = {task.query_id: task for task in tasks}

@@ -13,9 +13,12 @@ from typing import Any
 from fastapi import FastAPI
 
 from data.records import CounterpointError
+from experts.shared import SharedPool
 from experts.slot import start_ray
-from serving.config import ConfigError, MixtureConfig
+from serving.config import ConfigError, MixtureConfig, expert_specs
+from serving.control import Control
 from serving.gateway import Gateway
+from serving.keys import Key
 from serving.listener import Listener
 from serving.routes import make_app
 
@@ -29,10 +32,15 @@ class GatewayReplica:
     """
 
     async def __init__(self, config: dict[str, Any], listens: bool) -> None:  # type: ignore[misc]  # Serve awaits it
-        self.gateway = Gateway(MixtureConfig.model_validate(config))
+        mixture = MixtureConfig.model_validate(config)
+        alone = mixture.serving.gateways == 1
+        if not alone:
+            mixture = MixtureConfig.model_validate(await _control().config.remote(config))
+        pool = None if alone else SharedPool(expert_specs(mixture), mixture.pool.build(), _control)
+        self.gateway = Gateway(mixture, pool, None if alone else _tell_all)
         self.web = make_app(self.gateway)
         await self.gateway.start()
-        serving = self.gateway.config.serving
+        serving = mixture.serving
         self.listener = Listener(self.web, serving.host, serving.port, serving.drain_s) if listens else None
         if self.listener is not None:
             await self.listener.start()
@@ -41,14 +49,46 @@ class GatewayReplica:
         """What answers the requests that Serve's proxies bring."""
         return self.web
 
-    async def reload(self, config: dict[str, Any]) -> str:
-        """Take over another config."""
-        return await self.gateway.reload(config)
+    async def begin_reload(self, config: dict[str, Any]) -> str:
+        """Go by another config from now on."""
+        said = await self.gateway.begin_reload(config)
+        if self.gateway.peers is not None and said.startswith("reloaded"):
+            await _control().remember.remote(config)
+        return said
+
+    async def end_reload(self) -> None:
+        """Let go what the config does not have."""
+        await self.gateway.end_reload()
+
+    async def learn_here(self, request_id: str, score: float) -> bool:
+        """Learn how good an answer of this gateway was."""
+        return self.gateway.pipeline.learn(request_id, score)
+
+    async def cancel_here(self, key: Key, id: str) -> None:
+        """End a batch that this gateway is at."""
+        jobs = self.gateway.jobs
+        if jobs is not None and jobs.has(key, id):
+            await jobs.cancel(key, id)
 
     async def __del__(self) -> None:  # Serve awaits it, once no request of its own is under way
         if self.listener is not None:
             await self.listener.stop()
         await self.gateway.stop()
+
+
+def _control() -> Any:
+    """The handle of what the gateways share."""
+    from ray import serve
+
+    return serve.get_deployment_actor("control")
+
+
+async def _tell_all(method: str, *args: Any) -> list[Any]:
+    """Call a method of every gateway."""
+    from ray import serve
+
+    said = await serve.get_deployment_handle("gateway", "counterpoint").broadcast(method, *args).results_async()
+    return [each for each in said if not isinstance(each, Exception)]
 
 
 def application(config: MixtureConfig, *, listens: bool = False) -> Any:
@@ -58,14 +98,19 @@ def application(config: MixtureConfig, *, listens: bool = False) -> Any:
         config: The mixture.
         listens: Whether its replicas listen on the config's address themselves, which spares every request the way through a proxy.
     """
+    import ray
     from ray import serve
+    from ray.serve.config import DeploymentActorConfig
 
+    settings = {"num_cpus": 0, "max_concurrency": 10_000}
+    shared = DeploymentActorConfig(name="control", actor_class=ray.remote(Control), actor_options=settings)
     deployment = serve.deployment(
         name="gateway",
-        num_replicas=1,
+        num_replicas=config.serving.gateways,
         max_ongoing_requests=10_000,
         graceful_shutdown_timeout_s=config.serving.drain_s + 10.0,
         ray_actor_options={"num_cpus": 0},
+        deployment_actors=[shared] if config.serving.gateways > 1 else [],
     )(serve.ingress()(GatewayReplica))
     return deployment.bind(config.model_dump(exclude_unset=True), listens)
 
@@ -113,8 +158,12 @@ def reload(config: MixtureConfig) -> str:
     """Have the running endpoint take over another config; give its word on what came and went."""
     from ray import serve
 
-    said: str = serve.get_app_handle("counterpoint").reload.remote(config.model_dump(exclude_unset=True)).result()
-    return said
+    gateways = serve.get_app_handle("counterpoint")
+    said: list[str] = gateways.broadcast("begin_reload", config.model_dump(exclude_unset=True)).results()
+    refused = [word for word in said if not word.startswith("reloaded")]
+    if not refused:
+        gateways.broadcast("end_reload").results()
+    return (refused or said)[0]
 
 
 def wait_for_end(page: subprocess.Popen[bytes] | None = None, on_hangup: Callable[[], None] | None = None) -> None:

@@ -52,8 +52,13 @@ class Jobs:
             after: str | None = None
             while page := self.store.batches(key.id, PAGE, after, running=True):
                 for batch in page:
-                    self._begin(key, batch.id)
+                    if not self.has(key, batch.id):
+                        self._begin(key, batch.id)
                 after = page[-1].id
+
+    def has(self, key: Key, id: str) -> bool:
+        """Whether this gateway is at a batch."""
+        return (key.id, id) in self._tasks
 
     async def create(self, key: Key, input_file_id: str, endpoint: str, metadata: dict[str, str] | None) -> Batch:
         """Begin a batch.
@@ -148,17 +153,10 @@ class Jobs:
                 continue
             calls.update(route.experts)
             most += most_of(request, route, self.pipeline.aggregator_of(request), self.pipeline.pool.specs)
-        engines: Counter[str] = Counter()
-        for name, count in calls.items():
-            engines[self.pipeline.pool.specs[name].engine_key] += count
-        groups = self.pipeline.pool.scheduler.groups
-        seconds = sum(
-            groups[engine].load.value + count * groups[engine].service.value / groups[engine].lanes
-            for engine, count in engines.items()
-            if engine in groups
-        )
+        engines = {self.pipeline.pool.specs[name].engine_key for name in calls}
+        seconds = await self.pipeline.pool.predicted_s(calls)
         told = {"counterpoint_calls": json.dumps(dict(calls)), "counterpoint_engines": str(len(engines))}
-        return told | {"counterpoint_predicted_s": f"{seconds / max(1, len(self.pipeline.pool.scheduler.slots)):.0f}"}, most
+        return told | {"counterpoint_predicted_s": f"{seconds:.0f}"}, most
 
     def _begin(self, key: Key, id: str) -> None:
         task = asyncio.create_task(self._run(key, id))
@@ -177,9 +175,11 @@ class Jobs:
             if not key.valid(time.time()):
                 self._ended(key, id, "cancelled")
                 return
+            batch = await asyncio.to_thread(self.store.batch, key.id, id)
+            if batch is None or batch.status != "in_progress":  # another gateway has ended it meanwhile
+                return
             if not source.exists():
-                batch = await asyncio.to_thread(self.store.batch, key.id, id)
-                content = None if batch is None else await asyncio.to_thread(self.store.file_content, key.id, batch.input_file_id)
+                content = await asyncio.to_thread(self.store.file_content, key.id, batch.input_file_id)
                 await asyncio.to_thread(self._write, key, id, content or b"")
             await run_batch(self.pipeline, source, output, noted, narrowed=lambda request: self._narrowed(key, request))
             self._ended(key, id, "completed")

@@ -6,14 +6,17 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from data.records import CounterpointError, Usage
 from serving.keys import Key
 from serving.store import BudgetError, Store
 from serving.tables import Spend
+
+if TYPE_CHECKING:
+    from serving.control import SharedBuckets
 
 MINUTE_S = 60.0
 EPSILON_S = 1e-6
@@ -70,6 +73,65 @@ class Bucket:
         return max(0.0, amount - self.level) * MINUTE_S / per_minute
 
 
+Amount = tuple[str, float, float]
+"""What is taken: of which kind, how much a minute allows, how much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a bucket gave nothing.
+
+    Attributes:
+        kind: What of: `requests` or `tokens`.
+        per_minute: How much a minute allows.
+        wait_s: Seconds until it would give what was wanted.
+    """
+
+    kind: str
+    per_minute: float
+    wait_s: float
+
+
+class Buckets:
+    """The buckets of all keys, in this process.
+
+    Args:
+        clock: Seconds that only go up.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._buckets: dict[tuple[str, str], Bucket] = {}
+
+    def take(self, key_id: str, wanted: Sequence[Amount]) -> Refusal | None:
+        """Take from all buckets of a key or from none, and say which would not give."""
+        now = self._clock()
+        with self._lock:
+            if len(self._buckets) > CROWD:
+                self._buckets = {id: bucket for id, bucket in self._buckets.items() if now - bucket.at < MINUTE_S or bucket.level < 0}
+            refusals = []
+            for kind, per_minute, amount in wanted:
+                bucket = self._buckets.setdefault((key_id, kind), Bucket(per_minute, now))
+                bucket.fill(per_minute, now)
+                refusals.append(Refusal(kind, per_minute, bucket.wait_s(amount, per_minute)))
+            longest = max(refusals, key=lambda refusal: refusal.wait_s, default=Refusal("", 0.0, 0.0))
+            if longest.wait_s > EPSILON_S:
+                return longest
+            for kind, _, amount in wanted:
+                self._buckets[key_id, kind].level -= amount
+        return None
+
+    def give(self, key_id: str, amounts: Sequence[Amount]) -> None:
+        """Put back what was not used; a negative amount was used beyond what was set aside."""
+        now = self._clock()
+        with self._lock:
+            for kind, per_minute, amount in amounts:
+                if (bucket := self._buckets.get((key_id, kind))) is not None:
+                    bucket.fill(per_minute, now)
+                    bucket.level += amount  # what is too much runs over when it is filled next
+
+
 class Admission:
     """A request that has been let in, with what it may take set aside.
 
@@ -111,12 +173,13 @@ class Admission:
 class Limiter:
     """Let requests in within the limits of their keys.
 
-    Requests and tokens are counted in this process, from full buckets on. Money is counted in the store, for all processes that use it.
+    Requests and tokens are counted in buckets that are full at first, in this process unless others are given; money is counted in the
+    store, for all processes that use it.
     Methods write to the disk, so asyncio code calls them in a thread.
 
     Args:
         store: Where spend is kept.
-        clock: Seconds that only go up.
+        buckets: Where requests and tokens are counted.
 
     Example:
         >>> import tempfile
@@ -136,11 +199,9 @@ class Limiter:
         >>> store.close()
     """
 
-    def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, store: Store, buckets: Buckets | SharedBuckets | None = None) -> None:
         self._store = store
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._buckets = buckets or Buckets()
 
     def admit(self, key: Key, *, tokens: int, usd: float) -> Admission:
         """Let a request in, and set aside what it can take.
@@ -157,8 +218,8 @@ class Limiter:
             allowed = f"the key's {key.tokens_per_minute:g} a minute"
             raise LimitError(f"this request can take {tokens} tokens, more than {allowed}: lower max_tokens or ask fewer experts", "tokens")
         wanted = [("requests", key.requests_per_minute, 1.0), ("tokens", key.tokens_per_minute, float(tokens))]
-        self._take(key, [(kind, per_minute, amount) for kind, per_minute, amount in wanted if per_minute is not None])
-        hold = None if key.budget_usd is None else uuid.uuid4().hex
+        self._take(key, [(kind, per_minute, amount) for kind, per_minute, amount in wanted if per_minute is not None and amount])
+        hold = None if key.budget_usd is None or not tokens else uuid.uuid4().hex  # what asks nobody is let in though all is spent
         if hold is not None:
             try:
                 self._store.hold(key.id, hold, usd)
@@ -182,32 +243,15 @@ class Limiter:
         if hold is not None:
             self._store.release(key.id, hold)
 
-    def _take(self, key: Key, wanted: list[tuple[str, float, float]]) -> None:
-        """Take from all buckets or from none."""
-        now = self._clock()
-        with self._lock:
-            if len(self._buckets) > CROWD:
-                self._buckets = {id: bucket for id, bucket in self._buckets.items() if now - bucket.at < MINUTE_S or bucket.level < 0}
-            waits = []
-            for kind, per_minute, amount in wanted:
-                bucket = self._buckets.setdefault((key.id, kind), Bucket(per_minute, now))
-                bucket.fill(per_minute, now)
-                waits.append((bucket.wait_s(amount, per_minute), kind, per_minute))
-            wait_s, kind, per_minute = max(waits, default=(0.0, "", 0.0))
-            if wait_s > EPSILON_S:
-                wait = max(1, math.ceil(wait_s))
-                raise LimitError(f"the key's {per_minute:g} {kind} a minute are used up; try again in {wait} s", kind, wait_s)
-            for kind, _, amount in wanted:
-                self._buckets[key.id, kind].level -= amount
+    def _take(self, key: Key, wanted: list[Amount]) -> None:
+        refusal = self._buckets.take(key.id, wanted) if wanted else None
+        if refusal is not None:
+            wait = max(1, math.ceil(refusal.wait_s))
+            text = f"the key's {refusal.per_minute:g} {refusal.kind} a minute are used up; try again in {wait} s"
+            raise LimitError(text, refusal.kind, refusal.wait_s)
 
     def _give(self, key: Key, requests: float, tokens: float) -> None:
         """Put back what was not used; a negative amount was used beyond what was set aside."""
-        now = self._clock()
-        with self._lock:
-            for kind, per_minute, amount in (
-                ("requests", key.requests_per_minute, requests),
-                ("tokens", key.tokens_per_minute, tokens),
-            ):
-                if per_minute is not None and (bucket := self._buckets.get((key.id, kind))) is not None:
-                    bucket.fill(per_minute, now)
-                    bucket.level += amount  # what is too much runs over when it is filled next
+        amounts = [("requests", key.requests_per_minute, requests), ("tokens", key.tokens_per_minute, tokens)]
+        if known := [(kind, per_minute, amount) for kind, per_minute, amount in amounts if per_minute is not None]:
+            self._buckets.give(key.id, known)

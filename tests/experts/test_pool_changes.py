@@ -52,13 +52,16 @@ async def test_a_slot_joins_and_leaves_while_calls_run() -> None:
 
 async def test_an_expert_comes_and_goes_without_a_restart() -> None:
     async with ExpertPool([scripted("a", "one")]) as pool:
-        await pool.add_expert(scripted("b", "two"))
+        await pool.prepare([scripted("b", "two")])
         assert (await pool.answer(call("b", "1"))).text == "b says hello"
-        with pytest.raises(EngineError, match="an expert is called 'b' already"):
-            await pool.add_expert(scripted("b", "two"))
+        await pool.prepare([scripted("b", "three")])
+        assert pool.specs["b"] == scripted("b", "two")  # what is known stays as it is
         slow = asyncio.create_task(pool.answer(call("b", "2", "slow")))
         await asyncio.sleep(0.1)
-        await pool.remove_expert("b")
+        pool.leave(["b"])
+        assert [*pool] == ["a"]
+        assert (await pool.answer(call("b", "decided on before"))).text == "b says hello"
+        await pool.settle([scripted("a", "one")], 1)
         assert (await slow).text == "late"
         with pytest.raises(EngineError, match="no expert is called 'b'"):
             await pool.answer(call("b", "3"))
@@ -68,7 +71,7 @@ async def test_an_expert_comes_and_goes_without_a_restart() -> None:
 async def test_an_adapter_that_joins_an_engine_has_it_started_anew() -> None:
     async with ExpertPool([scripted("a", "one")]) as pool:
         await pool.answer(call("a", "1"))
-        await pool.add_expert(scripted("c", "one"))
+        await pool.prepare([scripted("c", "one")])
         assert (await pool.answer(call("c", "2"))).text == "c says hello"
         assert (await pool.answer(call("a", "3"))).text == "a says hello"
         assert pool.stats.loads == 2

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from data.records import Usage
 from serving.database import StoreError
 from serving.keys import Key, Keys
-from serving.limits import MINUTE_S, Admission, Limiter, LimitError
+from serving.limits import MINUTE_S, Admission, Buckets, Limiter, LimitError
 from serving.store import Store
 from serving.tables import Spend
 
@@ -38,7 +38,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def limiter(store: Store, clock: Clock) -> Limiter:
-    return Limiter(store, clock=clock)
+    return Limiter(store, Buckets(clock))
 
 
 def limited(store: Store, requests: float | None = None, tokens: float | None = None, usd: float | None = None) -> Key:
@@ -97,7 +97,7 @@ def test_no_stretch_of_time_sees_more_than_a_minutes_burst_and_its_own_share(
     store: Store, rate: float, steps: list[tuple[float, int]]
 ) -> None:
     clock = Clock()
-    limiter, key = Limiter(store, clock=clock), Key("k", "me", requests_per_minute=rate)
+    limiter, key = Limiter(store, Buckets(clock)), Key("k", "me", requests_per_minute=rate)
     let_in: list[float] = []
     for pause, asked in steps:
         clock.now += pause
@@ -216,7 +216,7 @@ def test_a_request_that_breaks_off_counts_as_the_most_that_it_could_take(store: 
 
 def test_a_store_that_fails_lets_nobody_in_and_takes_nothing(tmp_path: Path, clock: Clock) -> None:
     with Store(f"sqlite:///{tmp_path}/store.db") as store:
-        limiter, stranger = Limiter(store, clock=clock), Key("absent", "me", requests_per_minute=1, budget_usd=1.0)
+        limiter, stranger = Limiter(store, Buckets(clock)), Key("absent", "me", requests_per_minute=1, budget_usd=1.0)
         for _ in range(2):
             with pytest.raises(StoreError, match="no key has this id"):
                 limiter.admit(stranger, tokens=0, usd=0.5)
