@@ -9,10 +9,10 @@ export COUNTERPOINT_BENCH_DATA ?= $(BENCH_DATA)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean environment-run environment-dev
+.PHONY: help demo test check bench conformance clean environment-run environment-dev
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: environment-run  ## Install what this machine can run, answer questions and print the table
 	$(BIN)/counterpoint demo
@@ -31,8 +31,12 @@ bench: environment-dev  ## Measure the mixture against its experts
 	$(BIN)/python -m benchmarks.families
 	$(BIN)/python -m benchmarks.equality
 
+conformance: environment-dev  ## Run tools of others against a live endpoint
+	@$(BIN)/python scripts/conformance.py
+	$(BIN)/pytest -m conformance tests/conformance
+
 clean:  ## Remove .venv and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage build dist
+	rm -rf .venv .venv-conformance .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage build dist
 	find aggregator app benchmarks client data experts router scripts serving tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 environment-run:

@@ -19,9 +19,10 @@ from aggregator.pooling import Pooled
 from aggregator.self_moa import SelfMoA, SelfMoASeq
 from aggregator.single import Best
 from aggregator.split import Split
+from aggregator.structured import Choosing, Structured
 from aggregator.vote import Vote, Weighted
 
-_CHOOSING = (Best, Vote, Weighted, Medoid, Learned, Ranked, Bandit)
+_CHOOSING = (Best, Vote, Weighted, Medoid, Learned, Ranked, Bandit, Structured)
 _ASKING = (Auto, Pooled, Fuse, Layers, SelfMoA, SelfMoASeq, Judge, Debate, Deliberate, Split)
 KINDS: dict[str, Callable[..., Aggregator]] = {kind.kind: kind for kind in (*_CHOOSING, *_ASKING)}
 """Every kind of aggregator, by the name that configs use."""
@@ -68,8 +69,10 @@ __all__ = [
     "AggregatorError",
     "Ask",
     "Best",
+    "Choosing",
     "Fuse",
     "Learned",
+    "Structured",
     "Vote",
     "Weighted",
     "defended",

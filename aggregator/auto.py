@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from aggregator.artefact import COMBINER
 from aggregator.base import Aggregator, AggregatorError, Ask
 from data.artefact import read_artefact, write_artefact
 from data.encoders import STATIC, get_encoder
 from data.records import Answer, Request, Route
 
-VERSION = 1
 FOLDS = 5
 PULLS = (3e1, 1e2, 3e2, 1e3, 3e3, 1e4)
 """Strengths of the pull towards the mean difference that are tried."""
@@ -127,7 +127,7 @@ class Auto(Aggregator):
         from aggregator import make_aggregator
 
         folder = Path(path)
-        head, arrays = read_artefact(folder, "combiner", (VERSION,), AggregatorError)
+        head, arrays = read_artefact(folder, COMBINER)
         if head.get("kind") != self.kind:
             raise AggregatorError(f"the combiner in {path} is a {head.get('kind')!r}, not a choice among aggregators")
         self.price = price
@@ -174,4 +174,4 @@ def save_choice(choice: Choice, settings: Mapping[str, Mapping[str, Any]], folde
             kept[name]["path"] = name
     arrays = {"weights": choice.weights, "means": choice.means, "tokens": choice.tokens, "centre": choice.centre}
     head = {"kind": Auto.kind, "names": list(choice.names), "settings": kept, "price": choice.price}
-    write_artefact(folder, (head, arrays), "combiner", VERSION, AggregatorError)
+    write_artefact(folder, (head, arrays), COMBINER)

@@ -147,13 +147,13 @@ def with_reserve(route: Route, asked: int | None = None) -> Route:
 
 
 def usable(answers: Sequence[Answer]) -> list[Answer]:
-    """The answers without an error and with some text that comes to something."""
+    """The answers without an error that say or call something."""
     return [answer for answer in answers if is_usable(answer)]
 
 
 def is_usable(answer: Answer) -> bool:
-    """Whether an answer says something."""
-    return answer.error is None and bool(answer.text.strip()) and answer.parsed != ""
+    """Whether an answer says something, or calls a tool."""
+    return answer.error is None and bool(answer.text.strip() or answer.tool_calls) and answer.parsed != ""
 
 
 def degraded(answers: Sequence[Answer]) -> bool:

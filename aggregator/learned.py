@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from aggregator.artefact import COMBINER
 from aggregator.base import Aggregator, AggregatorError, Ask, chosen, none_usable, usable
 from aggregator.evidence import Asked, Evidence
 from aggregator.gains import Gains
@@ -17,7 +18,6 @@ from aggregator.trees import Trees
 from data.artefact import Parts, read_artefact, write_artefact
 from data.records import Answer, Request, Route
 
-VERSION = 1
 DEPTHS = (1, 2, 3, 5, 8)
 """How many of a question's answers are learned from at once, the best expert's first: one combiner serves every number of calls."""
 FOLDS = 5
@@ -71,7 +71,7 @@ class Fitted(Aggregator):
     """
 
     def __init__(self, path: str, price: float | None = None) -> None:
-        head, arrays = read_artefact(Path(path), "combiner", (VERSION,), AggregatorError)
+        head, arrays = read_artefact(Path(path), COMBINER)
         if head.get("kind") != self.kind:
             raise AggregatorError(f"the combiner in {path} is a {head.get('kind')!r}, not a {self.kind!r}")
         if price is not None and not 0 <= price <= 1:
@@ -204,7 +204,7 @@ class Fitted(Aggregator):
         Raises:
             AggregatorError: The folder cannot be written.
         """
-        write_artefact(folder, self.state(), "combiner", VERSION, AggregatorError)
+        write_artefact(folder, self.state(), COMBINER)
 
 
 class Learned(Fitted):

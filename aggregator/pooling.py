@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
+from aggregator.artefact import COMBINER
 from aggregator.base import Aggregator, AggregatorError, Ask, chosen, none_usable
 from aggregator.forms import choices_of
 from aggregator.quoting import below
@@ -33,7 +34,6 @@ STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 """Pulls of the weights towards equal ones, of which cross-validation chooses."""
 
 FOLDS = 5
-VERSION = 1
 
 
 def opinion(letters: str, answer: Answer) -> np.ndarray | None:
@@ -104,7 +104,7 @@ class PoolWeights:
             AggregatorError: The folder cannot be written.
         """
         head = {"kind": Pooled.kind, "pairs": list(self.weights), "prompts": dict(self.prompts), "strength": self.strength}
-        write_artefact(folder, (head, {"weights": np.array(list(self.weights.values()))}), "combiner", VERSION, AggregatorError)
+        write_artefact(folder, (head, {"weights": np.array(list(self.weights.values()))}), COMBINER)
 
     @classmethod
     def load(cls, folder: Path) -> PoolWeights:
@@ -113,7 +113,7 @@ class PoolWeights:
         Raises:
             AggregatorError: It is absent, damaged, or of another kind.
         """
-        head, arrays = read_artefact(folder, "combiner", (VERSION,), AggregatorError)
+        head, arrays = read_artefact(folder, COMBINER)
         if head.get("kind") != Pooled.kind:
             raise AggregatorError(f"the combiner in {folder} is of kind {head.get('kind')!r}, not {Pooled.kind!r}")
         try:

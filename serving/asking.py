@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import count
 
+from data import tracing
 from data.records import Answer, Call, Done, Message, Request, Route, Usage
+from experts.abilities import LOGPROBS, abilities, needed
+from experts.base import EngineError
 from experts.pool import ExpertPool
+from experts.shared import SharedPool
+from serving.account import account
+from serving.figures import Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ class Asking:
         request: What is asked.
         route: Routes a part of the request.
         numbers: Numbers the calls.
+        figures: Where what calls took is counted.
 
     Attributes:
         events: What happened, for whoever tells the caller.
@@ -57,8 +65,10 @@ class Asking:
         instead: Experts that failed, each with the one that was asked in its place.
     """
 
-    def __init__(self, pool: ExpertPool, request: Request, route: Callable[[str], Route], numbers: count[int]) -> None:
-        self.pool, self.request, self._route, self._numbers = pool, request, route, numbers
+    def __init__(
+        self, pool: ExpertPool | SharedPool, request: Request, route: Callable[[str], Route], numbers: count[int], figures: Figures
+    ) -> None:
+        self.pool, self.request, self._route, self._numbers, self._figures = pool, request, route, numbers, figures
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.answers: list[Answer] = []
         self.usage = Usage()
@@ -67,7 +77,8 @@ class Asking:
 
     async def __call__(self, expert: str, messages: Sequence[Message], *, final: bool = False, **sampling: object) -> Answer:
         """Ask one expert for the aggregator."""
-        answer = await self.call(expert, messages, final=final and not self.written, **sampling)  # the primary's words may have gone out
+        own = sampling if final else {"top_logprobs": None} | sampling  # tokens are told of what may become the answer
+        answer = await self.call(expert, messages, final=final and not self.written, **own)  # the primary's words may have gone out
         self.answers.append(answer)
         self.usage += answer.usage
         return answer
@@ -90,13 +101,36 @@ class Asking:
         if expert in self.request.denied:
             return Answer.failed(expert, f"whoever asks may not ask {expert!r}")
         how = replace(self.request.sampling, **sampling)  # type: ignore[arg-type]
-        call = Call(f"{self.request.id}/{next(self._numbers)}", expert, tuple(messages), how, self.request.batch, final)
-        if not final:
-            return await self.pool.answer(call)
+        if missing := needed(messages, how) - {LOGPROBS} - abilities(self.pool.specs[expert]):
+            return Answer.failed(expert, f"the request needs {' and '.join(sorted(missing))}, which {expert!r} cannot")
+        id = f"{self.request.id}/{next(self._numbers)}"
+        with tracing.span(f"call {expert}", expert=expert, call_id=id) as span:
+            began = time.monotonic()
+            call = Call(id, expert, tuple(messages), how, self.request.batch, final, traceparent=span.traceparent)
+            try:
+                answer = await self._streamed(call) if final else await self.pool.answer(call)
+            except EngineError as error:  # it has left the mixture since it was chosen
+                answer = Answer.failed(expert, str(error), code="unavailable")
+            self._note(answer, time.monotonic() - began, span)
+            return answer
+
+    def _note(self, answer: Answer, seconds: float, span: tracing.Span) -> None:
+        """Count what a call took."""
+        usage = answer.usage
+        self._figures.called(answer.expert, usage)
+        account().usage += usage
+        waited = round(max(0.0, seconds - answer.latency_s), 6)  # what its engine did not take
+        tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+        span.set(waited_s=waited, finish_reason=answer.finish_reason, **tokens)
+        if answer.error is not None:
+            span.fail(answer.error_code or "failed")
+
+    async def _streamed(self, call: Call) -> Answer:
+        """Ask, and tell of the words as they come."""
         async with aclosing(self.pool.stream(call)) as pieces:
             async for event in pieces:
                 if isinstance(event, Done):
                     return event.answer
-                self.written.append(expert)
-                self.events.put_nowait(Written(expert, event.text))
+                self.written.append(call.expert)
+                self.events.put_nowait(Written(call.expert, event.text))
         raise AssertionError("a stream ends in Done")

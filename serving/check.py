@@ -16,6 +16,7 @@ from experts.memory import RESIDUE, asleep_bytes, engine_parts, weight_files
 from experts.models import PACKAGED, installed, resolve
 from experts.pool import PoolSettings
 from serving.config import MixtureConfig, PoolConfig, expert_specs
+from serving.licences import Warned, licences_of, warnings_of
 from serving.pipeline import Pipeline
 
 HERE = "here"
@@ -36,7 +37,8 @@ class Member:
         engine: Kind of engine.
         model: Its model.
         adapter: Name of its adapter's folder, or None.
-        licence: Licence of the weights; empty where the config gives none.
+        licence: Licence of the weights, `unknown` where neither the config nor a folder tells; empty where there are none.
+        licence_from: What told it: `config`, `README.md`, a licence's file, `package`, another expert; or None.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Member:
     model: str
     adapter: str | None
     licence: str
+    licence_from: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class CheckReport:
         slot: What a slot has and needs; None where no expert needs one.
         assumed: What was counted without being known.
         warnings: What works worse than it could.
+        terms: Special terms of the weights.
         errors: Why it cannot run.
     """
 
@@ -137,6 +141,7 @@ class CheckReport:
     slot: SlotReport | None
     assumed: tuple[str, ...]
     warnings: tuple[str, ...]
+    terms: tuple[Warned, ...]
     errors: tuple[str, ...]
 
     def json(self) -> dict[str, Any]:
@@ -152,8 +157,11 @@ def check(config: MixtureConfig) -> CheckReport:
     """
     Pipeline.of(config, PoolSettings())  # the router and the experts fit; the budgets are looked at below
     specs = expert_specs(config)
-    licences = {expert.name: expert.licence for expert in config.experts}
-    members = tuple(Member(s.name, s.engine, s.model, s.adapter and Path(s.adapter).name, licences[s.name]) for s in specs)
+    licences = licences_of(config, specs)
+    members = tuple(
+        Member(s.name, s.engine, s.model, s.adapter and Path(s.adapter).name, licences[s.name].name, licences[s.name].source) for s in specs
+    )
+    terms = tuple(warnings_of(specs, licences))
     groups: dict[str, list[ExpertSpec]] = {}
     for spec in specs:
         if spec.needs_slot:
@@ -164,7 +172,7 @@ def check(config: MixtureConfig) -> CheckReport:
     warnings = [*_unknown(engines, config.pool), *_not_installed(engines)]
     if slot is not None:
         warnings += _of_slot(slot, engines, config.pool)
-    return CheckReport(config.name, members, engines, slot, tuple(_assumed(config, specs, slot)), tuple(warnings), tuple(errors))
+    return CheckReport(config.name, members, engines, slot, tuple(_assumed(config, specs, slot)), tuple(warnings), terms, tuple(errors))
 
 
 def gb(amount: int | None) -> str:
@@ -338,7 +346,7 @@ def report_lines(report: CheckReport) -> list[str]:
     lines, wide = [], max(16, *(len(each.name) for each in report.members))
     for each in report.members:
         model = each.model + (f" + {each.adapter}" if each.adapter else "")
-        lines.append(f"{each.name:<{wide}} {each.engine:<13} {model} ({each.licence or 'licence not given'})")
+        lines.append(f"{each.name:<{wide}} {each.engine:<13} {model} ({_licence(each)})")
     if report.engines:
         wide = max(len("engine, GB"), *(len(engine.name) for engine in report.engines))
         lines += ["", f"{'engine, GB':<{wide}}  weights adapters   cache   other   awake  asleep  residue  model"]
@@ -350,7 +358,14 @@ def report_lines(report: CheckReport) -> list[str]:
     if report.slot is not None:
         lines += ["", *_slot_lines(report.slot, len(report.engines))]
     lines += [f"assumed: {line}" for line in report.assumed]
-    return lines + [f"warning: {line}" for line in report.warnings]
+    return lines + [f"warning: {line}" for line in (*report.warnings, *(each.line() for each in report.terms))]
+
+
+def _licence(member: Member) -> str:
+    """A member's licence in words."""
+    if member.licence_from is None:
+        return f"licence {member.licence}" if member.licence else "no weights"
+    return member.licence if member.licence_from == "config" else f"{member.licence}, by {member.licence_from}"
 
 
 def _slot_lines(slot: SlotReport, engines: int) -> list[str]:

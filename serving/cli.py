@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from data.records import CounterpointError
-from serving import cli_combiner, cli_keys, cli_pool, cli_router
+from serving import cli_combiner, cli_keys, cli_migrate, cli_pool, cli_router
 from serving.cli_common import ConfigOption, JsonOption, config_of, kept, prepare, run_until_done, say
 
 app = typer.Typer(
@@ -513,6 +513,7 @@ def chat(
 
 
 cli_pool.register(app)
+cli_migrate.register(app)
 
 
 def _emit(path: Path | None, mixture: Any, output: Path) -> None:

@@ -50,6 +50,9 @@ def prepare(config: Any) -> None:
     """Convert or download the weights of local experts before anything starts, so that a slot never waits for it unseen."""
     from experts.models import resolve
     from serving.config import expert_specs
+    from serving.licences import before_download
 
+    for line in before_download(config):
+        say(line)
     for model, revision in dict.fromkeys((s.model, s.revision) for s in expert_specs(config) if s.engine in ("vllm", "transformers")):
         resolve(model, revision, say)

@@ -1,9 +1,10 @@
-"""The commands that make, list and revoke API keys."""
+"""The commands that make, list and revoke API keys, and forget what was said with them."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from serving.keys import Key
     from serving.store import Store
 
-app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+app = typer.Typer(help="Make, list and revoke API keys; forget what was said with one.", no_args_is_help=True)
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -121,6 +122,49 @@ def revoke(id: Annotated[str, typer.Argument(help="The key's id, as `list` shows
 
         Keys(opened).revoke(id)
     say(f"key {id} is revoked")
+
+
+@app.command("forget")
+def forget(
+    name: Annotated[str, typer.Argument(metavar="NAME_OR_ID", help="Name or id of the key; `local` is whoever needs none.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether it is meant.")] = False,
+    running: Annotated[
+        bool, typer.Option("--running", help="Also batches under way, their spend unbooked; only while no endpoint runs.")
+    ] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete all that was said with a key: traces, feedback, conversations, files and batches, with their texts.
+
+    The key stays, revoked or not, and so does what it has spent, by day, in dollars, tokens and requests: its budget goes on counting.
+    Copies that `counterpoint migrate` or you made of the store are not touched.
+
+    Example: `counterpoint keys forget reports --yes`
+    """
+    with _store(store) as opened:
+        from serving.forgetting import copies_of, forget_key, journals_of
+        from serving.keys import Keys
+        from serving.store import default_url
+
+        key = Keys(opened).named(name)
+        rows = {table: count for table, count in opened.kept(key.id).items() if count}
+        if not yes:
+            if as_json or not sys.stdin.isatty():
+                raise CounterpointError(f"forgetting {key.name} ({key.id}) cannot be undone: say --yes")
+            said = ", ".join(f"{table} {count}" for table, count in rows.items()) or "nothing"
+            if not typer.confirm(f"delete {said} of {key.name} ({key.id}) for good?"):
+                raise typer.Exit(1)
+        url = default_url() if store is None else store
+        gone = forget_key(opened, key.id, journals_of(url), running=running)
+        spend, copies = opened.spend(key.id), [str(path) for path in copies_of(url)]
+    if as_json:
+        told = {"id": key.id, "name": key.name, "deleted": gone, "kept": {"key": True, "spend": asdict(spend)}, "copies": copies}
+        print(json.dumps(told, ensure_ascii=False, indent=1))  # noqa: T201
+        return
+    say(f"deleted of {key.name} ({key.id}): " + (", ".join(f"{what} {count}" for what, count in gone.items() if count) or "nothing"))
+    say(f"kept: the key, and what it has spent (${spend.usd:.4f}, requests {spend.requests}), because its budget goes on counting")
+    for copy in copies:
+        say(f"still holds what is deleted here: {copy}")
 
 
 @contextmanager

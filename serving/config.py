@@ -11,12 +11,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from aggregator import Aggregator, defended, make_aggregator, settings_of
 from aggregator.defences import defence_settings
 from data.records import CounterpointError
+from data.versions import Format
 from experts import ENGINES, ExpertSpec
+from experts.abilities import abilities
 from experts.hardware import gpu_count, local_engine
 from experts.pool import PoolSettings
 from router.budget import Limits
@@ -35,6 +47,10 @@ PATH_SETTINGS = ("path", "memory", "forbidden")
 
 class ConfigError(CounterpointError):
     """A config that cannot be used; the text says where, what was wanted and what came."""
+
+
+CONFIG: Format[dict[str, Any]] = Format("config", ConfigError)
+"""Versions of a mixture's YAML, as the mapping that it holds."""
 
 
 class _Config(BaseModel):
@@ -103,6 +119,8 @@ class ExpertConfig(_Config):
     """Seconds that a remote expert may take for one answer."""
     options: dict[str, Any] = {}
     """Settings of one engine only."""
+    can: list[Literal["tools", "json_schema", "logprobs", "penalties"]] | None = None
+    """What it can beside writing text; null is all that its engine offers."""
 
     @model_validator(mode="after")
     def _whole(self) -> ExpertConfig:
@@ -346,6 +364,37 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Names of this machine that others cannot reach."""
 
 
+class CacheConfig(_Config):
+    """Which answers are kept in memory, to be given again to the same key."""
+
+    kind: Literal["exact", "semantic"]
+    """`exact` wants the same request, `semantic` a last turn that means the same."""
+    ttl_s: PositiveFloat = 3600.0
+    """Seconds that an answer is kept."""
+    max_entries: PositiveInt = 10_000
+    """Most answers in one gateway, all keys together."""
+    max_bytes: PositiveInt = 64 << 20
+    """About how many bytes they take at most."""
+    temperature_above: bool = False
+    """Whether answers drawn at temperatures above 0 are kept, too."""
+    similarity: Annotated[float, Field(gt=0, le=1)] = 0.97
+    """semantic: least cosine of two questions that are taken for one."""
+    encoder: str = "static"
+    """semantic: what reads the questions, named as for routers; `style` and `tfidf` have nothing here to learn from."""
+
+    @model_validator(mode="after")
+    def _own(self) -> CacheConfig:
+        if self.kind == "exact" and (own := [name for name in ("similarity", "encoder") if name in self.model_fields_set]):
+            raise ValueError(f"{own[0]} belongs to kind: semantic; exact compares no meanings")
+        return self
+
+    def absolute(self, folder: Path) -> Self:
+        """The same with an encoder's path from a folder."""
+        paths = [(name, (folder / name).is_dir() or name.startswith((".", "/", "~", "package:"))) for name in self.encoder.split("+")]
+        read = "+".join(str(resolve_path(name, folder)) if path else name for name, path in paths)
+        return self if read == self.encoder else self.model_copy(update={"encoder": read})
+
+
 class ServingConfig(_Config):
     """Where the endpoint listens."""
 
@@ -362,15 +411,29 @@ class ServingConfig(_Config):
     keep_text: bool = False
     """Whether traces keep what was asked and answered, too."""
     keep_days: PositiveFloat = 30.0
-    """Days after which traces are deleted."""
+    """Days after which what holds texts is deleted: traces, conversations, files, batches that have ended, comments of feedback."""
+    gateways: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that take requests; above one they share the pool, which is then a process of its own."""
+    max_requests: Annotated[int, Field(ge=1)] = 1024
+    """Requests under way at once in one gateway; what comes beyond is told 429."""
+    timeout_s: PositiveFloat = 600.0
+    """Seconds after which a request that has not been answered is given up; requests may ask for less."""
+    runs: str | None = None
+    """Folder of evaluation runs, for the dashboards; null shows none."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """Seconds that requests under way may take once the endpoint is told to end."""
+    log: str | None = "json"
+    """Where lines about requests and faults go: `json` or `text` is the form on stderr, else a file for JSON lines; null writes none."""
+    otlp: Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")] | None = None
+    """Where a collector takes OpenTelemetry's spans by OTLP over HTTP, such as http://127.0.0.1:4318."""
+    cache: CacheConfig | None = None
+    """Which answers are kept to be given again; null keeps none."""
 
 
 class MixtureConfig(_Config):
     """A whole mixture."""
 
-    version: Literal[1]
+    version: PositiveInt
     name: str = "counterpoint"
     """The `model` that clients ask for."""
     experts: Annotated[list[ExpertConfig], Field(min_length=1)]
@@ -379,6 +442,13 @@ class MixtureConfig(_Config):
     aggregator: AggregatorConfig = AggregatorConfig()
     pool: PoolConfig = PoolConfig()
     serving: ServingConfig = ServingConfig()
+
+    @field_validator("version")
+    @classmethod
+    def _newest(cls, version: int) -> int:
+        if version != CONFIG.newest:
+            raise ValueError(f"wanted {CONFIG.newest}, not {version}")
+        return version
 
     @model_validator(mode="after")
     def _consistent(self) -> MixtureConfig:
@@ -404,14 +474,9 @@ def load_config(path: Path) -> MixtureConfig:
     Raises:
         ConfigError: The file is absent, no YAML, or says something that does not fit; one line, with the place.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"no config at {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: wanted a mapping with version, experts and so on, not {type(raw).__name__}")
+    raw = read_mapping(path)
+    if "version" in raw:  # without one it is refused below
+        raw = {**CONFIG.read(raw, raw["version"], path), "version": CONFIG.newest}
     try:
         config = MixtureConfig.model_validate(raw)
     except ValidationError as error:
@@ -422,6 +487,23 @@ def load_config(path: Path) -> MixtureConfig:
     except CounterpointError as error:
         raise ConfigError(f"{path}: aggregator: {error}") from error
     return made
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read the mapping of a mixture's YAML, whatever its version.
+
+    Raises:
+        ConfigError: The file is absent, no YAML, or no mapping.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"no config at {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: wanted a mapping with version, experts and so on, not {type(raw).__name__}")
+    return raw
 
 
 def _first_line(error: ValidationError, raw: dict[str, Any]) -> str:
@@ -510,6 +592,15 @@ def _absolute(config: MixtureConfig, folder: Path) -> MixtureConfig:
     if config.router is not None:
         update["router"] = config.router.model_copy(update={"path": str(resolve_path(config.router.path, folder))})
     update["aggregator"] = config.aggregator.absolute(folder)
+    if config.serving.runs is not None:
+        update["serving"] = config.serving.model_copy(update={"runs": str(resolve_path(config.serving.runs, folder))})
+    if config.serving.log not in (None, "json", "text"):
+        log = resolve_path(config.serving.log, folder)
+        if not log.parent.is_dir():
+            raise ConfigError(f"serving.log: no folder at {log.parent}; wanted json, text, or a file in a folder that is there")
+        update["serving"] = update.get("serving", config.serving).model_copy(update={"log": str(log)})
+    if config.serving.cache is not None:
+        update["serving"] = update.get("serving", config.serving).model_copy(update={"cache": config.serving.cache.absolute(folder)})
     return config.model_copy(update=update)
 
 
@@ -542,6 +633,8 @@ def expert_specs(config: MixtureConfig) -> list[ExpertSpec]:
                 timeout_s=expert.timeout_s,
                 size_b=base.size_b,
                 options=expert.options,
+                can=None if (own := expert.can if expert.can is not None else base.can) is None else tuple(own),
             )
         )
+        abilities(specs[-1])  # says more than the engine offers: told before anything starts
     return specs

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from prometheus_client.metrics_core import Metric
+
+from data import tracing
 from experts.host import PoolHost
 from serving.limits import Amount, Buckets, Refusal
+from serving.metrics import samples
 
 
 class Control(PoolHost):
@@ -17,9 +21,14 @@ class Control(PoolHost):
         self.buckets = Buckets()
         self._config: dict[str, Any] = {}
 
+    async def samples(self) -> list[Metric]:
+        """What the pool has counted, for Prometheus."""
+        return samples(self.pool)
+
     async def config(self, first: dict[str, Any]) -> dict[str, Any]:
         """The config that the gateways go by: what was loaded last, else the one that they were started with."""
         self._config = self._config or first
+        tracing.start(self._config.get("serving", {}).get("otlp"))  # before the pool: slots are told where spans go
         return self._config
 
     async def remember(self, config: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from data.records import CounterpointError
+from data.versions import flush_folder
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-"""One module a version of the tables, in alembic's form: `revision`, `down_revision`, `upgrade()`."""
+"""One module a version of the tables, in alembic's form: `revision`, a whole number as text, `down_revision`, `upgrade()`."""
 BUSY_S = 30.0
 """Seconds that a write waits for another process's write."""
 
@@ -32,22 +33,24 @@ class Database:
     Args:
         url: `sqlite:///` and a path, or PostgreSQL's.
         migrations: Folder of the versions.
+        before: Called with the version that is there, while nobody writes, before it is converted; with it, tables of any older
+            version are converted, without it only those of the version before the newest.
 
     Raises:
-        StoreError: It cannot be opened, is no store, or a newer version of Counterpoint has written it.
+        StoreError: It cannot be opened, is no store, or of another version.
     """
 
-    def __init__(self, url: str, migrations: Path = MIGRATIONS) -> None:
+    def __init__(self, url: str, migrations: Path = MIGRATIONS, before: Callable[[str], None] | None = None) -> None:
         self.url = _read_url(url)
         self.name = self.url.render_as_string(hide_password=True)
         self.one_writer = threading.Lock()
         """SQLite has one writer anyway; threads that queue here never wait too long for its lock."""
-        with self._one_line():
+        with one_line(self.name):
             if self.url.get_backend_name() == "sqlite":
                 _make_file(Path(str(self.url.database)))
             self.engine = _engine(self.url)
             try:
-                self._migrate(migrations)
+                self._migrate(migrations, before)
             except BaseException:
                 self.engine.dispose()
                 raise
@@ -63,7 +66,7 @@ class Database:
         Raises:
             StoreError: The database fails.
         """
-        with self._one_line(), self.engine.connect() as connection:
+        with one_line(self.name), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -73,7 +76,7 @@ class Database:
         Raises:
             StoreError: The database fails, or a row breaks a rule of the tables.
         """
-        with self._one_line(), self.one_writer, self.engine.connect() as connection:
+        with one_line(self.name), self.one_writer, self.engine.connect() as connection:
             connection = connection.execution_options(counterpoint_writes=True, counterpoint_foreign_keys=foreign_keys)
             with connection.begin():
                 yield connection
@@ -81,30 +84,18 @@ class Database:
     def empty_log(self) -> None:
         """Have SQLite's write-ahead log, which still holds what was deleted, written to the file and emptied."""
         if self.url.get_backend_name() == "sqlite":
-            with self._one_line(), closing(sqlite3.connect(str(self.url.database), timeout=BUSY_S)) as connection:
+            with one_line(self.name), closing(sqlite3.connect(str(self.url.database), timeout=BUSY_S)) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    @contextmanager
-    def _one_line(self) -> Iterator[None]:
-        try:
-            yield
-        except IntegrityError as error:
-            text = " ".join(str(error.orig).split())
-            known = "no key has this id" if "foreign key" in text.lower() else text
-            raise StoreError(f"the store {self.name} refuses a row: {known}") from error
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            reason = error.orig if isinstance(error, DBAPIError) else error.strerror or error if isinstance(error, OSError) else error
-            raise StoreError(f"the store {self.name} cannot be used: {' '.join(str(reason).split())}") from error
-
-    def _migrate(self, folder: Path) -> None:
+    def _migrate(self, folder: Path, before: Callable[[str], None] | None) -> None:
         """Bring the tables to the newest version, all steps or none."""
         from alembic.migration import MigrationContext
         from alembic.operations import Operations
         from alembic.script import ScriptDirectory
 
         script = ScriptDirectory(folder, version_locations=[folder])
-        newest = script.get_current_head()
-        assert newest is not None
+        known = [revision.revision for revision in script.walk_revisions()]
+        newest = known[0]
         with self.writing(foreign_keys=False) as connection:  # altering a table in SQLite drops and remakes it
             context = MigrationContext.configure(connection)
             version = context.get_current_revision()
@@ -112,17 +103,98 @@ class Database:
                 return
             if version is None and (there := inspect(connection).get_table_names()):
                 raise StoreError(f"{self.name} is no store of Counterpoint: it has other tables, such as {there[0]!r}")
-            if version is not None and version not in {revision.revision for revision in script.walk_revisions()}:
-                raise StoreError(
-                    f"the store {self.name} has version {version}, and this Counterpoint knows versions up to {newest}: "
-                    "upgrade counterpoint-server, or name another store"
-                )
+            if version is not None:
+                check_version(self.name, version, known)
+                if before is not None:
+                    before(version)
+                elif version not in known[:2]:
+                    raise StoreError(
+                        f"the store {self.name} has version {version}, and this Counterpoint reads {known[0]} and {known[1]}: "
+                        f"convert it by `counterpoint migrate {self.name}`"
+                    )
             with Operations.context(context):
                 for revision in reversed([*script.iterate_revisions(newest, version or "base")]):
                     revision.module.upgrade()
             context.stamp(script, newest)
             if connection.dialect.name == "sqlite" and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
                 raise StoreError(f"the store {self.name} cannot be brought to version {newest}: {broken[0]} names keys that are gone")
+
+
+def check_version(name: str, version: str, known: list[str]) -> None:
+    """Refuse a version that a newer program has written.
+
+    Raises:
+        StoreError: It is not among the known ones, the newest of which comes first.
+    """
+    if version not in known:
+        raise StoreError(
+            f"the store {name} has version {version}, and this Counterpoint knows versions up to {known[0]}: "
+            "upgrade counterpoint-server, or name another store"
+        )
+
+
+def versions_of(url: str, migrations: Path = MIGRATIONS) -> tuple[str, str]:
+    """The version of a store's tables, and the newest, without changing anything.
+
+    Raises:
+        StoreError: There is no store, or a newer version of Counterpoint has written it.
+    """
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    read = _read_url(url)
+    name = read.render_as_string(hide_password=True)
+    known = [revision.revision for revision in ScriptDirectory(migrations, version_locations=[migrations]).walk_revisions()]
+    if read.get_backend_name() == "sqlite" and not Path(str(read.database)).is_file():
+        raise StoreError(f"no store at {read.database}")
+    with one_line(name):
+        engine = _engine(read)
+        try:
+            with engine.connect() as connection:
+                version = MigrationContext.configure(connection).get_current_revision()
+        finally:
+            engine.dispose()
+    if version is None:
+        raise StoreError(f"{name} is no store of Counterpoint: its tables have no version")
+    check_version(name, version, known)
+    return version, known[0]
+
+
+def copy_sqlite(path: Path, target: Path) -> None:
+    """Copy a store's file as it is at one moment, while others may use it; a crash leaves no half copy.
+
+    Raises:
+        OSError: The copy cannot be written.
+        sqlite3.Error: The file cannot be read.
+    """
+    part = target.with_name(f".{target.name}.part")
+    try:
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
+        with closing(sqlite3.connect(path, timeout=BUSY_S)) as source, closing(sqlite3.connect(part)) as copy:
+            source.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    flush_folder(target.parent)
+
+
+@contextmanager
+def one_line(name: str) -> Iterator[None]:
+    """Turn what a database raises into one line that names the store.
+
+    Raises:
+        StoreError: The database fails, or refuses a row.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        text = " ".join(str(error.orig).split())
+        known = "no key has this id" if "foreign key" in text.lower() else text
+        raise StoreError(f"the store {name} refuses a row: {known}") from error
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error.strerror or error if isinstance(error, OSError) else error
+        raise StoreError(f"the store {name} cannot be used: {' '.join(str(reason).split())}") from error
 
 
 def _read_url(url: str) -> URL:

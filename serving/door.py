@@ -10,9 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from aggregator import Aggregator
-from data.records import Answer, CounterpointError, Request, Route, Trace, Usage
+from data.records import Answer, CounterpointError, Request, Route, Trace, Usage, bytes_of
 from experts.base import ExpertSpec
+from experts.chat import turn
+from serving.cache import cached_json
 from serving.config import ServingConfig
+from serving.control import SharedBuckets
+from serving.forgetting import expire_journals, journals_of
 from serving.keys import LOCAL, Key, Keys
 from serving.limits import Admission, Limiter
 from serving.protocol import explain_json
@@ -33,17 +37,18 @@ class Door:
 
     Args:
         config: Where the store is, whether keys are wanted, and what is kept of texts.
+        buckets: Where requests and tokens are counted; None is this process.
 
     Raises:
         CounterpointError: The store cannot be opened.
     """
 
-    def __init__(self, config: ServingConfig) -> None:
+    def __init__(self, config: ServingConfig, buckets: SharedBuckets | None = None) -> None:
         self.config = config
         url = config.store or (default_url() if config.keys else None)
         self.store = None if url is None else Store(url)
         self.keys = None if self.store is None else Keys(self.store)
-        self.limiter = None if self.store is None or not config.keys else Limiter(self.store)
+        self.limiter = None if self.store is None or not config.keys else Limiter(self.store, buckets)
         if self.store is not None:
             self.store.book_holds(time.time() - LOST_DAYS * DAY_S)
 
@@ -100,9 +105,9 @@ class Door:
         """Keep how an answer came about, the texts only where the config says so."""
         if self.store is None:
             return
-        body = explain_json(answer, trace) | {"finish_reason": answer.finish_reason, "error": answer.error}
+        body = explain_json(answer, trace) | cached_json(trace) | {"finish_reason": answer.finish_reason, "error": answer.error}
         if self.config.keep_text:
-            body |= {"messages": [{"role": turn.role, "content": turn.content} for turn in request.messages], "text": answer.text}
+            body |= {"messages": [turn(message) for message in request.messages], "text": answer.text}
         else:
             body = without_text(body)
         try:
@@ -128,7 +133,9 @@ class Door:
     async def tidy(self) -> None:
         """Delete what is older than the config keeps it."""
         if self.store is not None:
-            await asyncio.to_thread(self.store.expire, time.time() - self.config.keep_days * DAY_S)
+            before = time.time() - self.config.keep_days * DAY_S
+            await asyncio.to_thread(self.store.expire, before)
+            await asyncio.to_thread(expire_journals, self.store, journals_of(self.config.store), before)
 
 
 def most_of(request: Request, route: Route, aggregator: Aggregator, specs: Mapping[str, ExpertSpec]) -> Usage:
@@ -144,7 +151,7 @@ def most_of(request: Request, route: Route, aggregator: Aggregator, specs: Mappi
         >>> most_of(Request("r", (Message("user", "Hi"),)), Route(("a",), (1.0,), "a", {"a": 1.0}), Vote(), specs)
         Usage(prompt_tokens=82, completion_tokens=100, cost_usd=0.000282, calls=1)
     """
-    size = sum(len(message.content.encode("utf-8", "replace")) + 16 for message in request.messages) + 64
+    size = bytes_of(request.messages, request.sampling) + 16 * len(request.messages) + 64
     total = Usage()
     for name in (*route.experts, *route.reserve):
         spec = specs[name]
@@ -155,7 +162,8 @@ def most_of(request: Request, route: Route, aggregator: Aggregator, specs: Mappi
 
 def without_text(body: dict[str, Any]) -> dict[str, Any]:
     """An account without what was asked and answered: figures and names only."""
-    answers = [{name: value for name, value in answer.items() if name not in ("text", "error")} for answer in body["answers"]]
+    texts = ("text", "error", "tool_calls")
+    answers = [{name: value for name, value in answer.items() if name not in texts} for answer in body["answers"]]
     route = {name: value for name, value in body["route"].items() if name != "reasons"}  # they may quote training questions
     failed = {"error": None if body["error"] is None else "failed"}  # a server's own words may quote the prompt
     return body | failed | {"answers": answers, "route": route, "support": [weight for _, weight in body["support"]]}

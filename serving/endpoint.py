@@ -64,6 +64,10 @@ class GatewayReplica:
         """Learn how good an answer of this gateway was."""
         return self.gateway.pipeline.learn(request_id, score)
 
+    async def samples_here(self) -> list[Any]:
+        """What this gateway has counted."""
+        return self.gateway.samples_here()
+
     async def cancel_here(self, key: Key, id: str) -> None:
         """End a batch that this gateway is at."""
         jobs = self.gateway.jobs
@@ -87,8 +91,9 @@ async def _tell_all(method: str, *args: Any) -> list[Any]:
     """Call a method of every gateway."""
     from ray import serve
 
-    said = await serve.get_deployment_handle("gateway", "counterpoint").broadcast(method, *args).results_async()
-    return [each for each in said if not isinstance(each, Exception)]
+    gateways = serve.get_deployment_handle("gateway", serve.get_replica_context().app_name)
+    said = await gateways.broadcast(method, *args).results_async(return_exceptions=True, timeout_s=30)
+    return [each for each in said if not isinstance(each, Exception)]  # one that has just died says nothing
 
 
 def application(config: MixtureConfig, *, listens: bool = False) -> Any:

@@ -240,6 +240,20 @@ class Keys:
         """All keys, oldest first, those that have ended too."""
         return [_key(row) for row in self._store.keys() if row["id"] != LOCAL]
 
+    def named(self, text: str) -> Key:
+        """The key of an id or a name, whatever its state.
+
+        Raises:
+            KeysError: There is no such key, or several have this name.
+        """
+        every = [_key(row) for row in self._store.keys()]
+        if found := [key for key in every if key.id == text] or [key for key in every if key.name == text and key.id != LOCAL]:
+            if len(found) > 1:
+                raise KeysError(f"{len(found)} keys are called {text!r}: give the id of one, {', '.join(key.id for key in found)}")
+            return found[0]
+        shown = "that was given" if _SECRET.fullmatch(text) else repr(text[:80])  # a secret, given by mistake, is not repeated
+        raise KeysError(f"no key has the name or id {shown}; `counterpoint keys list` shows them")
+
     def local(self) -> Key:
         """The key of those who need none; no secret opens it."""
         row = self._store.key(LOCAL)

@@ -219,7 +219,7 @@ class Limiter:
             raise LimitError(f"this request can take {tokens} tokens, more than {allowed}: lower max_tokens or ask fewer experts", "tokens")
         wanted = [("requests", key.requests_per_minute, 1.0), ("tokens", key.tokens_per_minute, float(tokens))]
         self._take(key, [(kind, per_minute, amount) for kind, per_minute, amount in wanted if per_minute is not None and amount])
-        hold = None if key.budget_usd is None or not tokens else uuid.uuid4().hex  # what asks nobody is let in though all is spent
+        hold = None if key.budget_usd is None or not (tokens or usd) else uuid.uuid4().hex  # what asks nobody is let in though all is spent
         if hold is not None:
             try:
                 self._store.hold(key.id, hold, usd)

@@ -1,17 +1,19 @@
-"""The pool's figures in Prometheus form."""
+"""The figures of the pool and of the endpoint in Prometheus form."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from experts.shared import SharedPool
 from experts.stats import WAIT_BOUNDS_S
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from experts.pool import ExpertPool
+    from serving.figures import Figures
 
 
 class PoolCollector:
@@ -92,10 +94,91 @@ def _engine(names: list[str]) -> str:
     return "+".join(names)
 
 
-def exposition(pool: ExpertPool) -> tuple[bytes, str]:
-    """A pool's figures as text, and the text's content type."""
+class FiguresCollector:
+    """Give what an endpoint's process has counted to Prometheus whenever it asks.
+
+    Args:
+        figures: What it has counted.
+    """
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every figure, as it is now."""
+        from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+        figures = self._figures
+        requests = CounterMetricFamily("counterpoint_requests", "Requests that have ended.", labels=["path", "status", "model"])
+        for labels, count in figures.requests.items():
+            requests.add_metric(labels, count)
+        yield requests
+        for metric, text, label, groups in (
+            ("request", "Seconds that requests took.", "path", figures.seconds),
+            ("first_token", "Seconds from a request for a stream to its first token.", "model", figures.first_token),
+            ("aggregation", "Seconds that aggregators took, with the calls that they made.", "kind", figures.aggregation),
+        ):
+            took = HistogramMetricFamily(f"counterpoint_{metric}_seconds", text, labels=[label])
+            for name, seconds in groups.items():
+                took.add_metric([name], buckets=seconds.classes(), sum_value=seconds.sum_s)
+            yield took
+        for metric, text, label, counts in (
+            ("prompt_tokens", "Tokens that an expert has read.", "expert", figures.prompt_tokens),
+            ("completion_tokens", "Tokens that an expert has written for requests.", "expert", figures.completion_tokens),
+            ("spent_usd", "US dollars that calls of an expert have cost.", "expert", figures.usd),
+            ("requests_refused", "Requests that ended in an error, by its kind.", "reason", figures.refused),
+        ):
+            family = CounterMetricFamily(f"counterpoint_{metric}", text, labels=[label])
+            for name, value in counts.items():
+                family.add_metric([name], value)
+            yield family
+        yield GaugeMetricFamily("counterpoint_requests_running", "Requests that are being answered.", value=figures.running)
+
+
+class _Gathered:
+    """Families of several processes as one."""
+
+    def __init__(self, gathered: Sequence[Sequence[Metric]]) -> None:
+        self._gathered = gathered
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield each family once; samples of the same labels are added up."""
+        from prometheus_client.metrics_core import Metric
+
+        families: dict[str, Metric] = {}
+        values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+        for family in (each for process in self._gathered for each in process):
+            families.setdefault(family.name, family)
+            sums = values.setdefault(family.name, {})
+            for sample in family.samples:
+                key = sample.name, tuple(sample.labels.items())
+                sums[key] = sums.get(key, 0.0) + sample.value
+        for name, family in families.items():
+            whole = Metric(name, family.documentation, family.type)
+            for (sample_name, labels), value in values[name].items():
+                whole.add_sample(sample_name, dict(labels), value)
+            yield whole
+
+
+def samples(pool: ExpertPool | SharedPool | None, figures: Figures | None = None) -> list[Metric]:
+    """The figures of this process, for `exposition` here or, since they can be pickled, in another process.
+
+    Args:
+        pool: Its pool; of one that gateways share, what runs in this process. None where there is none.
+        figures: What it has counted as an endpoint; None where it is none.
+    """
+    here = pool.local if isinstance(pool, SharedPool) else pool
+    return [*(PoolCollector(here).collect() if here is not None else ()), *(FiguresCollector(figures).collect() if figures else ())]
+
+
+def exposition(*gathered: Sequence[Metric]) -> tuple[bytes, str]:
+    """The figures of one or several processes as text, and the text's content type.
+
+    Args:
+        gathered: Each process's own, as `samples` gives them; each is given once, so that nothing is counted twice.
+    """
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
     registry = CollectorRegistry()
-    registry.register(PoolCollector(pool))
+    registry.register(_Gathered(gathered))
     return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -14,20 +14,26 @@ from typing import Self, TypedDict
 
 import numpy as np
 
-from aggregator import Aggregator, make_aggregator
+from aggregator import Aggregator, Choosing, Structured, make_aggregator
 from aggregator.base import with_reserve
 from aggregator.forms import same
-from data.records import Answer, CounterpointError, Message, Request, Route, Sampling, Trace
+from data import tracing
+from data.records import Answer, CounterpointError, Message, Request, Route, Sampling, TokenLogprob, Trace, bytes_of
+from experts.abilities import ABILITIES, abilities, needed
 from experts.base import Overloaded
 from experts.context import fits
 from experts.pool import ExpertPool, PoolSettings
+from experts.shared import SharedPool
 from router import FixedK, Policy, Router, load_router
 from router.budget import Limits, budget_tokens
 from router.cards import Card, Situation
 from router.policy import route_of
 from router.preference import Preference
+from serving.account import account, open_account
 from serving.asking import Asking, Event
 from serving.config import MixtureConfig, cards_of, expert_specs
+from serving.figures import Figures
+from serving.fitness import UNFIT, checked
 
 TURNS = 32
 """Turns that are looked at to find where a conversation was routed; of a longer one, the latest."""
@@ -35,6 +41,10 @@ TURNS = 32
 
 class RequestError(CounterpointError):
     """A request that cannot be answered as it stands."""
+
+
+class AbilityError(RequestError):
+    """A request that needs what no expert can."""
 
 
 class ContextError(RequestError):
@@ -79,7 +89,7 @@ class Pipeline:
 
     def __init__(
         self,
-        pool: ExpertPool,
+        pool: ExpertPool | SharedPool,
         router: Router | None,
         policy: Policy,
         aggregator: Aggregator,
@@ -97,21 +107,24 @@ class Pipeline:
         self.cards = dict(cards or {})
         self.primary_first = primary_first
         self.tokens = tokens
+        self.figures = Figures()
         self._numbers = count()
 
     @classmethod
-    def of(cls, config: MixtureConfig, pool: PoolSettings | None = None) -> Self:
+    def of(cls, config: MixtureConfig, pool: PoolSettings | ExpertPool | SharedPool | None = None) -> Self:
         """Make the pipeline that a config describes.
 
         Args:
             config: The mixture.
-            pool: Other settings of the pool than the config's.
+            pool: A pool that is there already, or other settings than the config's for the one that is made.
 
         Raises:
             CounterpointError: The router is absent or knows other experts.
         """
-        experts = ExpertPool(expert_specs(config), pool or config.pool.build())
-        return cls(experts, *cls._parts(config), config.name, cards_of(config, date.today()), **cls._manner(config))
+        tracing.start(config.serving.otlp)  # before the pool: slots are told where spans go
+        if pool is None or isinstance(pool, PoolSettings):
+            pool = ExpertPool(expert_specs(config), pool or config.pool.build())
+        return cls(pool, *cls._parts(config), config.name, cards_of(config, date.today()), **cls._manner(config))
 
     @staticmethod
     def _manner(config: MixtureConfig) -> _Manner:
@@ -132,13 +145,13 @@ class Pipeline:
         policy = config.router.policy.build() if config.router else FixedK()
         return router, policy, config.aggregator.build()
 
-    async def reload(self, config: MixtureConfig) -> tuple[list[str], list[str]]:
-        """Take over another config while running: experts and slots come and go, requests under way are answered.
+    async def begin_reload(self, config: MixtureConfig) -> tuple[list[str], list[str]]:
+        """Take over another config while running: its experts come, and from now on requests go by it.
 
-        An expert whose settings have changed goes and comes again. The pool's other settings need a restart.
+        Experts that it no longer has, or has with other settings, are chosen no more; `end_reload` lets them go.
 
         Returns:
-            The experts that came, and those that went.
+            The experts that came or come, and those that went or go.
 
         Raises:
             CounterpointError: The config cannot be used; all stays as it was.
@@ -147,19 +160,16 @@ class Pipeline:
         wanted = {spec.name: spec for spec in expert_specs(config)}
         gone = [name for name, spec in self.pool.specs.items() if wanted.get(name) != spec]
         new = [spec for name, spec in wanted.items() if name in gone or name not in self.pool.specs]
-        for spec in new:
-            if spec.name not in gone:
-                await self.pool.add_expert(spec)
+        await self.pool.prepare([spec for spec in new if spec.name not in gone])
         self.router, self.policy, self.aggregator = parts
         self.primary_first, self.tokens = self._manner(config).values()  # type: ignore[assignment]
         self.name, self.cards = config.name, cards_of(config, date.today())
-        for name in gone:
-            await self.pool.remove_expert(name)
-        for spec in new:
-            if spec.name in gone:
-                await self.pool.add_expert(spec)
-        self.pool.resize(config.pool.slots)
+        self.pool.leave(gone)
         return [spec.name for spec in new], gone
+
+    async def end_reload(self, config: MixtureConfig) -> None:
+        """Let go what the config does not have, once it has answered its calls; the pool's other settings need a restart."""
+        await self.pool.settle(expert_specs(config), config.pool.slots)
 
     async def __aenter__(self) -> Self:
         await self.pool.start()
@@ -182,7 +192,7 @@ class Pipeline:
         return self._decide(request, self._last(request))
 
     def _decide(self, request: Request, last: Sequence[str]) -> Route:
-        request = self._within_context(request)
+        request = self._within_context(self._within_abilities(request))
         scores, reasons = self._scores(request.asked)
         route = self.policy.choose(request, scores, self._situation(request, last))
         roles = {name: self.cards.get(name, Card()).role for name in route.scores}
@@ -196,6 +206,25 @@ class Pipeline:
         known = dict(zip(self.router.experts_, self.router.scores([text])[0].tolist(), strict=True))
         average = sum(known.values()) / len(known)
         return {name: known.get(name, average) for name in self.pool}, self.router.reasons(text)
+
+    def _within_abilities(self, request: Request) -> Request:
+        """A request without the experts that cannot do what it needs.
+
+        Raises:
+            AbilityError: Nobody that it allows can.
+        """
+        needs = needed(request.messages, request.sampling)
+        lacks = {name: needs - abilities(spec) for name, spec in self.pool.specs.items()} if needs else {}
+        if not any(lacks.values()):
+            return request
+        allowed = [n for n in lacks if (request.experts is None or n in request.experts) and n not in request.exclude]
+        if allowed and all(lacks[name] for name in allowed):
+            missing = frozenset.intersection(*(lacks[name] for name in allowed)) or needs
+            raise AbilityError(
+                f"the request needs {' and '.join(name for name in ABILITIES if name in missing)}, which no expert that may answer can: "
+                f"{', '.join(allowed)}; `can` of an expert's config says what it can"
+            )
+        return replace(request, exclude=tuple(dict.fromkeys((*request.exclude, *(name for name in lacks if lacks[name])))))
 
     def _within_context(self, request: Request) -> Request:
         """Take out the experts whose context cannot hold the prompt and the answer.
@@ -220,7 +249,7 @@ class Pipeline:
 
     def _situation(self, request: Request, last: Sequence[str]) -> Situation:
         """What the policy may know beside the scores: prices, the last turn's experts and, where it is wanted, who is loaded."""
-        size = sum(len(message.content.encode("utf-8", "replace")) + 16 for message in request.messages) + 64
+        size = bytes_of(request.messages, request.sampling) + 16 * len(request.messages) + 64
         cards = {}
         for name, spec in self.pool.specs.items():
             card = self.cards.get(name, Card())
@@ -271,7 +300,7 @@ class Pipeline:
         route = route or self.route(request)
         aggregator = self.aggregator_of(request).suited(request, route)
         yield route
-        asking = Asking(self.pool, request, lambda text: self._part(request, text), self._numbers)
+        asking = Asking(self.pool, request, lambda text: self._part(request, text), self._numbers, self.figures)
         began = time.monotonic()
         work = asyncio.create_task(self._combined(request, route, aggregator, asking))
         try:
@@ -281,6 +310,8 @@ class Pipeline:
         finally:
             work.cancel()
         answers = [part for wave in waves for part in wave]
+        if request.sampling.top_logprobs is not None and not answer.tokens:
+            answer = replace(answer, tokens=_tokens_of(answer, [*answers, *asking.answers]))
         usage = sum((part.usage for part in answers), asking.usage)
         latency = sum(max((part.latency_s for part in wave), default=0.0) for wave in waves)
         if aggregator.asks:
@@ -288,13 +319,22 @@ class Pipeline:
         if answer.error is not None and answers and all(part.error_code == answers[0].error_code for part in answers):
             waits = [part.retry_after_s for part in answers if part.retry_after_s is not None]
             answer = replace(answer, error_code=answers[0].error_code, retry_after_s=min(waits, default=None))
+        if answer.error is not None:
+            account().error = answer.error_code or "upstream_error"
         trace = Trace(request.id, route, tuple(answers), aggregator.kind, answer.support, usage, tuple(asking.instead.items()))
         yield Finished(replace(answer, usage=usage, latency_s=max(latency, answer.latency_s)), trace)
 
     def aggregator_of(self, request: Request) -> Aggregator:
-        """The aggregator that a request asks for, else the mixture's own."""
+        """The aggregator that a request asks for, else the mixture's own; JSON and calls of tools are never written anew.
+
+        Raises:
+            AggregatorError: There is none of that name, or it writes where that cannot be.
+        """
+        if request.structured and request.aggregator is None:
+            return Structured()
         own = request.aggregator is None or self.aggregator.is_called(request.aggregator)
-        return self.aggregator if own else make_aggregator(str(request.aggregator))
+        made = self.aggregator if own else make_aggregator(str(request.aggregator))
+        return Choosing(made) if request.structured else made
 
     def learn(self, request_id: str, score: float) -> bool:
         """Let the aggregator learn how good an answer was, and say whether it did.
@@ -310,7 +350,7 @@ class Pipeline:
     ) -> tuple[Answer, Route, list[list[Answer]]]:
         """Ask and aggregate, and ask the reserve as long as the aggregator wants more; give the answers wave by wave."""
         if aggregator.asks:
-            return await aggregator.aggregate(request, (), route, asking), route, []
+            return await self._aggregated(aggregator, request, (), route, asking), route, []
         if aggregator.expert is not None:
             self.pool.expect(aggregator.expert)
         try:
@@ -319,19 +359,26 @@ class Pipeline:
             if aggregator.expert is not None:
                 self.pool.expect(aggregator.expert, -1)
         waves = [answers]
-        final = await aggregator.aggregate(request, answers, route, asking)
+        final = await self._aggregated(aggregator, request, answers, route, asking)
         while route.reserve and (wanted := aggregator.more(request, answers, route, final)) > 0:
             asking.draft(final)
             waves.append(await self._ask_all(request, route, route.reserve[:wanted], asking))
             answers, route = [*answers, *waves[-1]], with_reserve(route, wanted)
-            final = await aggregator.aggregate(request, answers, route, asking)
+            final = await self._aggregated(aggregator, request, answers, route, asking)
         first = next((part for part in answers if part.expert == route.primary), None)
         if self._streams_primary(request) and first is not None and same(request.question, first.text, final.text):
             final = replace(final, text=first.text)  # its words have gone out
         return final, route, waves
 
+    async def _aggregated(
+        self, aggregator: Aggregator, request: Request, answers: Sequence[Answer], route: Route, asking: Asking
+    ) -> Answer:
+        with tracing.span("aggregate", kind=aggregator.kind, answers=len(answers)), self.figures.aggregating(aggregator.kind):
+            return await aggregator.aggregate(request, answers, route, asking)
+
     def _streams_primary(self, request: Request) -> bool:
-        return self.primary_first if request.primary_first is None else request.primary_first
+        wanted = self.primary_first if request.primary_first is None else request.primary_first
+        return wanted and not request.structured  # half of an object cannot be taken back
 
     async def _ask_all(self, request: Request, route: Route, experts: Sequence[str], asking: Asking) -> list[Answer]:
         """Ask experts the question itself; the second and later calls of one expert are further samples."""
@@ -343,12 +390,13 @@ class Pipeline:
             how = _another_sample(request.sampling, sample) if sample else {}
             if request.sampling.max_tokens is None and self.tokens is not None:
                 how |= {"max_tokens": budget_tokens(hardness, *self.tokens)}
-            answer = asking.told(await asking.call(expert, request.messages, final=final, **how))
+            final = final and request.sampling.schema is None  # a text is checked before it goes out
+            answer = asking.told(checked(await asking.call(expert, request.messages, final=final, **how), request.sampling))
             other = self._next_best(request, route, [*asking.instead.values()])
-            if answer.error_code != "unavailable" or expert in asking.written or other is None:
+            if answer.error_code not in ("unavailable", UNFIT) or expert in asking.written or other is None:
                 return answer
             asking.instead[expert] = other
-            second = await asking.call(other, request.messages, final=final, **how)
+            second = checked(await asking.call(other, request.messages, final=final, **how), request.sampling)
             return answer if second.error is not None else asking.told(second)
 
         samples = [experts[:at].count(expert) for at, expert in enumerate(experts)]
@@ -361,9 +409,11 @@ class Pipeline:
     def _next_best(self, request: Request, route: Route, taken: Sequence[str]) -> str | None:
         """The best expert that was not asked and may be, to stand in for one that fails."""
         asked = {*route.experts, *route.reserve, *taken, *request.exclude}
+        needs = needed(request.messages, request.sampling)
         for name in sorted(route.scores, key=lambda name: -route.scores[name]):
             allowed = request.experts is None or name in request.experts
-            if allowed and name not in asked and self.cards.get(name, Card()).role == "routed":
+            able = name not in self.pool.specs or needs <= abilities(self.pool.specs[name])
+            if allowed and able and name not in asked and self.cards.get(name, Card()).role == "routed":
                 return name
         return None
 
@@ -392,8 +442,8 @@ class Pipeline:
             own = (request.k, request.experts, request.budget_usd, request.max_latency_s, request.objective)
             constant = any(card.matches(request.question) for card in cards.values())
             if own == (None,) * 5 and not request.exclude and request.question.strip() and not constant:
-                with suppress(ContextError):
-                    if not self._within_context(request).exclude:
+                with suppress(AbilityError, ContextError):
+                    if not self._within_context(self._within_abilities(request)).exclude:
                         planned.append((request, *self._scores(request.asked)))
         if not planned:
             return {}
@@ -426,7 +476,9 @@ class Pipeline:
 
         async def one(index: int, request: Request, route: Route) -> tuple[int, Answer, Trace | None]:
             try:
-                return (index, *await self.answer(request, route))
+                open_account()  # its own: what is noted of it is not the upload's
+                with tracing.span("request", root=True, request_id=request.id, batch=True, experts=route.experts, k=len(route.experts)):
+                    return (index, *await self.answer(request, route))
             except Exception as error:  # a fault in one request must not end the others
                 return index, Answer.failed(self.name, " ".join(f"{type(error).__name__}: {error}".split())), None
 
@@ -437,6 +489,12 @@ class Pipeline:
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def _tokens_of(answer: Answer, answers: Sequence[Answer]) -> tuple[TokenLogprob, ...]:
+    """The tokens of an answer that is exactly what an expert said, its own expert's first; else none."""
+    same = [part for part in answers if part.tokens and part.error is None and part.text == answer.text]
+    return next((part.tokens for part in same if part.expert == answer.expert), same[0].tokens if same else ())
 
 
 def _another_sample(sampling: Sampling, sample: int) -> dict[str, object]:

@@ -6,22 +6,32 @@ import json
 import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from data.records import Answer, Message, Request, Route, Sampling, Trace, Usage
+from data.records import Answer, Message, Request, Route, Sampling, TokenLogprob, Trace, Usage
 from serving.pipeline import RequestError
+from serving.structured import (
+    CalledTool,
+    Likeliest,
+    Neutral,
+    Penalty,
+    ResponseFormat,
+    ToolChoice,
+    Tools,
+    Wire,
+    calls_json,
+    check_choice,
+    logprobs_json,
+    tools_settings,
+)
 
 Limit = Annotated[int, Field(ge=1, lt=2**31)]
 StopString = Annotated[str, Field(min_length=1)]
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class TextPart(_Wire):
+class TextPart(Wire):
     """A piece of a message's content."""
 
     type: Literal["text"]
@@ -33,40 +43,55 @@ class ChatMessage(BaseModel):
 
     model_config = ConfigDict(extra="ignore")  # clients send back what we sent, with fields of other servers
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    tool_calls: list[CalledTool] | None = None
+    tool_call_id: str | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            raise ValueError("tool_call_id and the role tool come together")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"tool_calls are of the role assistant, not {self.role}")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content: wanted a text, or parts of type text")
+        return self
 
     def record(self) -> Message:
         """The turn as a record."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return Message("system" if self.role == "developer" else self.role, text)
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or ())
+        calls = tuple(call.record() for call in self.tool_calls or ())
+        return Message("system" if self.role == "developer" else self.role, text, calls, self.tool_call_id)
 
 
-class Options(_Wire):
+class Options(Wire):
     """Our own options, under `counterpoint` in the body."""
 
     k: Annotated[int, Field(ge=1, le=32)] | None = None
     experts: list[str] | None = None
-    exclude: list[str] = []
+    exclude: list[str] = Field(default=[])
     aggregator: str | None = None
     budget_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     max_latency_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     objective: dict[Literal["price", "size", "latency", "age"], Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
     primary_first: bool | None = None
+    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     explain: bool = False
 
 
-class StreamOptions(_Wire):
+class StreamOptions(Wire):
     """What a stream carries besides text."""
 
     include_usage: bool = False
+    include_obfuscation: Literal[False] | None = None
 
 
 MOST_CHOICES = 16
 """Largest `n`."""
 
 
-class _Asked(_Wire, ABC):
+class _Asked(Neutral, ABC):
     """What both kinds of completions are asked with."""
 
     model: str
@@ -78,6 +103,8 @@ class _Asked(_Wire, ABC):
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
+    frequency_penalty: Penalty = 0.0
+    presence_penalty: Penalty = 0.0
     user: str | None = None
     counterpoint: Options = Options()
 
@@ -85,6 +112,10 @@ class _Asked(_Wire, ABC):
     def limit(self) -> int | None:
         """Largest number of generated tokens."""
         return self.max_tokens
+
+    @abstractmethod
+    def extras(self) -> dict[str, Any]:
+        """What else the sampling says: tools, a schema, log-probabilities."""
 
     @abstractmethod
     def conversations(self) -> list[tuple[Message, ...]]:
@@ -125,6 +156,9 @@ class _Asked(_Wire, ABC):
             top_p=1.0 if self.top_p is None else self.top_p,
             stop=stop,
             seed=self.seed,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            **self.extras(),
         )
         return Request(
             id,
@@ -147,6 +181,30 @@ class ChatRequest(_Asked):
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: Limit | None = None
     metadata: dict[str, str] | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    logprobs: bool = False
+    top_logprobs: Likeliest | None = None
+    modalities: list[Literal["text"]] | None = None
+    verbosity: Literal["medium"] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_choice(self.tools, self.tool_choice)
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs: needs logprobs, true")
+        called = {call.id for message in self.messages for call in message.tool_calls or ()}
+        if unknown := [m.tool_call_id for m in self.messages if m.tool_call_id is not None and m.tool_call_id not in called]:
+            raise ValueError(f"messages: the turn of a tool answers {unknown[0]!r}, and no assistant's turn calls that")
+        return self
+
+    def extras(self) -> dict[str, Any]:
+        """Tools, a schema, log-probabilities."""
+        schema = None if self.response_format is None else self.response_format.record()
+        likeliest = {"top_logprobs": self.top_logprobs or 0} if self.logprobs else {}
+        return {"schema": schema, **likeliest, **tools_settings(self.tools, self.tool_choice, self.parallel_tool_calls)}
 
     @property
     def limit(self) -> int | None:
@@ -162,6 +220,14 @@ class CompletionRequest(_Asked):
     """The body of `/v1/completions`: prompts, each answered as the user's only turn."""
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=64)]
+    logprobs: Likeliest | None = None
+    echo: Literal[False] | None = None
+    suffix: Literal[""] | None = None
+    best_of: Literal[1] | None = None
+
+    def extras(self) -> dict[str, Any]:
+        """Log-probabilities."""
+        return {} if self.logprobs is None else {"top_logprobs": self.logprobs}
 
     def conversations(self) -> list[tuple[Message, ...]]:
         """One for each prompt."""
@@ -169,7 +235,7 @@ class CompletionRequest(_Asked):
         return [(Message("user", prompt),) for prompt in prompts]
 
 
-class FeedbackBody(_Wire):
+class FeedbackBody(Wire):
     """The body of `/v1/feedback`."""
 
     id: Annotated[str, Field(min_length=1, max_length=200)]
@@ -178,7 +244,7 @@ class FeedbackBody(_Wire):
     comment: Annotated[str, Field(max_length=10_000)] | None = None
 
 
-class BatchBody(_Wire):
+class BatchBody(Wire):
     """The body of `/v1/batches`."""
 
     input_file_id: Annotated[str, Field(min_length=1, max_length=200)]
@@ -224,10 +290,10 @@ def parse(kind: type[Body], body: object) -> Body:
         return kind.model_validate(body)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "body"
-        came = "" if first["type"] in ("missing", "extra_forbidden") else f", not {str(first['input'])[:80]!r}"
-        reason = "not supported" if first["type"] == "extra_forbidden" else first["msg"]
-        raise RequestError(f"{place}: {reason}{came}") from error
+        place = ".".join(str(part) for part in first["loc"]) or ("" if first["type"] == "value_error" else "body")
+        came = "" if first["type"] in ("missing", "extra_forbidden", "value_error") else f", not {str(first['input'])[:80]!r}"
+        reason = "not supported" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        raise RequestError(f"{place}: {reason}{came}" if place else reason) from error
 
 
 def usage_json(usage: Usage) -> dict[str, int]:
@@ -257,6 +323,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "usage": usage_json(answer.usage),
         "latency_s": round(answer.latency_s, 3),
         "error": answer.error,
+        **({"tool_calls": calls_json(answer)} if answer.tool_calls else {}),
     }
 
 
@@ -274,15 +341,22 @@ def explain_json(answer: Answer, trace: Trace) -> dict[str, Any]:
     }
 
 
+def message_json(answer: Answer) -> dict[str, Any]:
+    """An answer as the assistant's turn."""
+    if not answer.tool_calls:
+        return {"role": "assistant", "content": answer.text}
+    return {"role": "assistant", "content": answer.text or None, "tool_calls": calls_json(answer)}
+
+
 def completion_json(asked: Asked, id: str, *pairs: tuple[Answer, Trace]) -> dict[str, Any]:
     """Whole answers in OpenAI's shape, one choice each."""
     chat = isinstance(asked, ChatRequest)
     choices = [
         {
             "index": at,
-            **({"message": {"role": "assistant", "content": answer.text}} if chat else {"text": answer.text}),
+            **({"message": message_json(answer)} if chat else {"text": answer.text}),
             "finish_reason": answer.finish_reason,
-            "logprobs": None,
+            "logprobs": logprobs_json(answer.tokens, chat=chat),
         }
         for at, (answer, _) in enumerate(pairs)
     ]
@@ -301,12 +375,20 @@ def completion_json(asked: Asked, id: str, *pairs: tuple[Answer, Trace]) -> dict
 
 
 def chunk_json(
-    asked: Asked, id: str, delta: dict[str, str] | None = None, finish: str | None = None, index: int = 0, **ours: Any
+    asked: Asked,
+    id: str,
+    delta: dict[str, Any] | None = None,
+    finish: str | None = None,
+    index: int = 0,
+    *,
+    tokens: tuple[TokenLogprob, ...] = (),
+    **ours: Any,
 ) -> dict[str, Any]:
     """A piece of a streamed answer in OpenAI's shape; `ours` travels in our field."""
     chat = isinstance(asked, ChatRequest)
     piece = {"delta": delta or {}} if chat else {"text": (delta or {}).get("content", "")}
-    choices = [] if delta is None and finish is None else [{"index": index, **piece, "finish_reason": finish, "logprobs": None}]
+    told = {"finish_reason": finish, "logprobs": logprobs_json(tokens, chat=chat)}
+    choices = [] if delta is None and finish is None else [{"index": index, **piece, **told}]
     body: dict[str, Any] = {
         "id": id,
         "object": "chat.completion.chunk" if chat else "text_completion",
@@ -335,4 +417,4 @@ def status_of(answer: Answer) -> tuple[int, str, str | None]:
         return 503, "service_unavailable_error", answer.error_code
     if "context of" in (answer.error or "") and "holds" in (answer.error or ""):
         return 400, "invalid_request_error", "context_length_exceeded"
-    return 502, "upstream_error", None
+    return 502, "upstream_error", answer.error_code

@@ -25,6 +25,8 @@ RUNNING = ("validating", "in_progress", "finalizing", "cancelling")
 """States of a batch that still needs its files."""
 SPENT = ("usd_nano", "prompt_tokens", "completion_tokens", "requests")
 """Sums of what a key has used."""
+FORGOTTEN = (tables.feedback, tables.traces, tables.files, tables.batches, tables.conversations)
+"""Tables of what a key has said and kept."""
 PAGE = 100
 """Rows that a list gives unless told."""
 
@@ -74,6 +76,11 @@ class Store:
         self._reading, self._writing = self._database.reading, self._database.writing
         self.key_changes = 0
         """Goes up when this process has changed a key."""
+
+    @property
+    def database(self) -> Database:
+        """The database, for what asks it in ways of its own."""
+        return self._database
 
     def close(self) -> None:
         """Close the connections."""
@@ -324,26 +331,41 @@ class Store:
 
     # Forgetting
 
+    def kept(self, owner: str) -> dict[str, int]:
+        """How many rows of each table `forget` would delete."""
+        with self._reading() as connection:
+            counts = {table: _select(table, owner, columns=(func.count(),)) for table in FORGOTTEN}
+            return {table.name: int(connection.execute(count).scalar_one()) for table, count in counts.items()}
+
     def forget(self, owner: str) -> int:
         """Delete all that a key has said and kept, and give the number of rows. The key itself stays, and so does what it has spent."""
-        kept = (tables.feedback, tables.traces, tables.files, tables.batches, tables.conversations)
         with self._writing() as connection:
-            gone = sum(connection.execute(_delete(table, owner)).rowcount for table in kept)
+            gone = sum(connection.execute(_delete(table, owner)).rowcount for table in FORGOTTEN)
         self._database.empty_log()
         return gone
 
     def expire(self, before: float) -> int:
-        """Delete everybody's traces and files older than a time, and give their number; files of batches that still run stay.
+        """Delete everybody's texts older than a time, and give the number of rows that lost some.
+
+        Traces, conversations, files and batches that have ended go; of feedback the comment goes and the score stays. Batches that
+        still run stay, and so do their files.
 
         Args:
             before: Seconds since 1970.
         """
-        files, batches = tables.files.c, tables.batches.c
+        files, batches, feedback = tables.files.c, tables.batches.c, tables.feedback.c
         named = files.id.in_([batches.input_file_id, batches.output_file_id, batches.error_file_id])
         needed = exists().where(batches.owner == files.owner, batches.status.in_(RUNNING), named)
+        ended = func.coalesce(batches.completed_at, batches.failed_at, batches.expired_at, batches.cancelled_at, batches.created_at)
+        changes: list[Delete | Update] = [
+            delete(tables.traces).where(tables.traces.c.at < before),
+            delete(tables.conversations).where(tables.conversations.c.updated_at < before),
+            delete(tables.files).where(files.created_at < before, ~needed),
+            delete(tables.batches).where(ended < before, batches.status.not_in(RUNNING)),
+            update(tables.feedback).where(feedback.at < before, feedback.comment.is_not(None)).values(comment=None),
+        ]
         with self._writing() as connection:
-            gone = connection.execute(delete(tables.traces).where(tables.traces.c.at < before)).rowcount
-            gone += connection.execute(delete(tables.files).where(files.created_at < before, ~needed)).rowcount
+            gone = sum(connection.execute(change).rowcount for change in changes)
         self._database.empty_log()
         return gone
 

@@ -13,10 +13,14 @@ from starlette.types import Receive, Scope, Send
 
 from data.records import Answer, Request, Route, Usage
 from serving.asking import Draft, Written
+from serving.cache import cached_json
 from serving.keys import Key
 from serving.limits import Admission
+from serving.patience import DeadlineError, in_time
 from serving.pipeline import Finished
 from serving.protocol import Asked, answer_json, chunk_json, error_json, explain_json, route_json, status_of, usage_json
+from serving.recall import Recall
+from serving.structured import calls_json
 
 if TYPE_CHECKING:
     from serving.gateway import Gateway
@@ -46,38 +50,48 @@ class Stream(StreamingResponse):
 
 
 async def lines_of(
-    gateway: Gateway, key: Key, asked: Asked, id: str, entries: Sequence[tuple[Request, Route]], admission: Admission | None
+    gateway: Gateway,
+    key: Key,
+    asked: Asked,
+    id: str,
+    entries: Sequence[tuple[Request, Route]],
+    admission: Admission | None,
+    recall: Recall | None = None,
 ) -> AsyncIterator[str]:
     """Write answers as server-sent events: news in our field where asked for, then the text; choices as they come."""
     usage = Usage()
     failed = False
-    choices = [_choice(gateway, key, asked, id, at, *entry) for at, entry in enumerate(entries)]
-    with admission or nullcontext():
-        async with aclosing(merged(choices)) as lines:
-            async for line in lines:
-                if isinstance(line, Answer):
-                    usage += line.usage
-                    failed |= line.error is not None
-                else:
-                    yield line
-        await gateway.door.settle(admission, usage)
+    choices = [_choice(gateway, key, asked, id, at, *entry, recall) for at, entry in enumerate(entries)]
+    try:
+        with admission or nullcontext():
+            async with aclosing(merged(choices)) as lines, aclosing(in_time(lines, gateway.limit_s(asked))) as timely:
+                async for line in timely:
+                    if isinstance(line, Answer):
+                        usage += line.usage
+                        failed |= line.error is not None
+                    else:
+                        yield line
+            await gateway.door.settle(admission, usage)
+    except DeadlineError as error:
+        failed = True
+        yield f"data: {json.dumps(error_json(str(error), 'timeout_error', 'deadline_exceeded'))}\n\n"
     if not failed and asked.stream_options is not None and asked.stream_options.include_usage:
         yield f"data: {json.dumps(chunk_json(asked, id) | {'usage': usage_json(usage)})}\n\n"
     yield "data: [DONE]\n\n"
 
 
 async def _choice(
-    gateway: Gateway, key: Key, asked: Asked, id: str, index: int, request: Request, route: Route
+    gateway: Gateway, key: Key, asked: Asked, id: str, index: int, request: Request, route: Route, recall: Recall | None
 ) -> AsyncGenerator[str | Answer]:
     """The lines of one choice, and in the end its answer."""
     explain = asked.counterpoint.explain
     written = ""
 
-    def line(delta: dict[str, str] | None = None, finish: str | None = None, **ours: Any) -> str:
+    def line(delta: dict[str, Any] | None = None, finish: str | None = None, **ours: Any) -> str:
         return f"data: {json.dumps(chunk_json(asked, id, delta, finish, index, **ours))}\n\n"
 
     yield line({"role": "assistant", "content": ""}, None, **({"route": route_json(route)} if explain else {}))
-    async with aclosing(gateway.pipeline.progress(request, route)) as progress:
+    async with aclosing((recall or gateway.pipeline).progress(request, route)) as progress:
         async for event in progress:
             if isinstance(event, Written):
                 written += event.text
@@ -96,7 +110,10 @@ async def _choice(
                     corrected: dict[str, Any] = {"correction": True} if explain and written.strip() else {}
                     for piece in rest_of(written, answer.text):
                         yield line({"content": piece}, **corrected)
-                    yield line({}, answer.finish_reason, **(explain_json(answer, trace) if explain else {}))
+                    for call in calls_json(answer, indexed=True):
+                        yield line({"tool_calls": [call]})
+                    account = explain_json(answer, trace) | cached_json(trace) if explain else {}
+                    yield line({}, answer.finish_reason, tokens=answer.tokens, **account)
                 yield answer
 
 

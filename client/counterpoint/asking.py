@@ -11,7 +11,7 @@ from counterpoint.errors import ConnectionFailedError, ServerError
 from counterpoint.steps import Call, Flow, asked
 from counterpoint.types import Chunk, Completion, Explanation, Feedback, Route, Trace
 
-Messages = str | Sequence[Mapping[str, str]]
+Messages = str | Sequence[Mapping[str, Any]]
 """A question, or a conversation as OpenAI's protocol writes it."""
 
 OPTIONS = ("k", "experts", "exclude", "aggregator", "budget_usd", "max_latency_s", "objective", "primary_first", "explain")

@@ -11,9 +11,15 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from counterpoint import asking
+from counterpoint import pool as pools
+from counterpoint import routers as routing
 from counterpoint.asking import Messages
 from counterpoint.batches import AsyncBatches, AsyncFiles, Batches, Files
+from counterpoint.conversations import AsyncConversations, Conversations
 from counterpoint.lines import async_lines, lines
+from counterpoint.pool import Pool
+from counterpoint.routers import Routers, Tried
+from counterpoint.runs import AsyncRuns, Runs
 from counterpoint.steps import Call, Flow, Pause, Read, Retries, Step, persistent, plain
 from counterpoint.types import Chunk, Completion, Explanation, Feedback, Route, Trace
 
@@ -54,6 +60,8 @@ class Counterpoint:
     Attributes:
         files: The files at the endpoint.
         batches: Jobs of many requests.
+        conversations: Conversations that the endpoint keeps.
+        runs: Evaluation runs at the endpoint.
 
     Example:
         >>> def endpoint(request: httpx.Request) -> httpx.Response:
@@ -81,6 +89,8 @@ class Counterpoint:
         self._http = httpx.Client(transport=transport, **_settings(base_url, api_key, timeout_s))
         self.files = Files(self)
         self.batches = Batches(self)
+        self.conversations = Conversations(self)
+        self.runs = Runs(self)
 
     def __enter__(self) -> Self:
         return self
@@ -136,8 +146,9 @@ class Counterpoint:
         Args:
             messages: A question, or a conversation.
             model: The mixture's name or one expert's; None is the client's own.
-            **settings: OpenAI's (`temperature`, `max_tokens`, `stop`, `seed`, `n`) and ours (`k`, `experts`, `exclude`, `aggregator`,
-                `budget_usd`, `max_latency_s`, `objective`, `primary_first`, `explain`).
+            **settings: OpenAI's (`temperature`, `max_tokens`, `stop`, `seed`, `n`, `tools`, `tool_choice`, `response_format`, `logprobs`,
+                `top_logprobs`) and ours (`k`, `experts`, `exclude`, `aggregator`, `budget_usd`, `max_latency_s`, `objective`,
+                `primary_first`, `explain`).
 
         Raises:
             CounterpointError: What went wrong, as one sentence.
@@ -185,6 +196,22 @@ class Counterpoint:
         """Name the mixture and its experts."""
         return self.run(asking.models())
 
+    def pool(self, since: float | None = None) -> Pool:
+        """Tell how the pool stands and what it did lately; where the endpoint wants keys, an admin's sees that.
+
+        Args:
+            since: A time in seconds since 1970; only samples after it are given.
+        """
+        return self.run(pools.pool(since))
+
+    def routers(self) -> Routers:
+        """Tell what the router has learned, where its questions lie, and whether today's are like them; an admin's key sees that."""
+        return self.run(routing.routers())
+
+    def try_routers(self, text: str) -> Tried:
+        """Tell how each router scores a text, and where it lies among the training questions; nobody is asked, and it is not kept."""
+        return self.run(routing.tried(text))
+
 
 class AsyncCounterpoint:
     """Ask a mixture from asyncio; the arguments and methods are those of `Counterpoint`."""
@@ -206,6 +233,8 @@ class AsyncCounterpoint:
         self._http = httpx.AsyncClient(transport=transport, **_settings(base_url, api_key, timeout_s))
         self.files = AsyncFiles(self)
         self.batches = AsyncBatches(self)
+        self.conversations = AsyncConversations(self)
+        self.runs = AsyncRuns(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -290,3 +319,15 @@ class AsyncCounterpoint:
     async def models(self) -> list[str]:
         """Name the mixture and its experts."""
         return await self.run(asking.models())
+
+    async def pool(self, since: float | None = None) -> Pool:
+        """Tell how the pool stands and what it did lately."""
+        return await self.run(pools.pool(since))
+
+    async def routers(self) -> Routers:
+        """Tell what the router has learned, where its questions lie, and whether today's are like them."""
+        return await self.run(routing.routers())
+
+    async def try_routers(self, text: str) -> Tried:
+        """Tell how each router scores a text, and where it lies among the training questions."""
+        return await self.run(routing.tried(text))

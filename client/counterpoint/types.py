@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from counterpoint.structured import TokenLogprob, ToolCall
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -130,11 +132,13 @@ class Completion:
     Attributes:
         id: The endpoint's name for it.
         text: The answer; the first of several.
-        finish_reason: `stop` or `length`.
+        finish_reason: `stop`, `length` or `tool_calls`.
         usage: Tokens of all calls, for all answers.
         explanation: How it came about, where it was asked for.
         texts: All answers: one for each prompt, and `n` of each where `n` was given.
         explanations: How each of them came about, where it was asked for.
+        tool_calls: The functions that the first answer wants to be called.
+        logprobs: The tokens of the first answer, where they were asked for and its words are one expert's own.
     """
 
     id: str
@@ -144,6 +148,14 @@ class Completion:
     explanation: Explanation | None = None
     texts: tuple[str, ...] = ()
     explanations: tuple[Explanation, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The first answer as a turn of the conversation, for what comes next."""
+        calls = {"tool_calls": [call.body() for call in self.tool_calls]} if self.tool_calls else {}
+        return {"role": "assistant", "content": self.text, **calls}
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Completion:
@@ -151,8 +163,9 @@ class Completion:
         texts = tuple(str((choice["message"]["content"] if "message" in choice else choice["text"]) or "") for choice in body["choices"])
         ours = body.get("counterpoint") or {}
         accounts = tuple(account for each in ours.get("choices", [ours]) if (account := Explanation.of(each)) is not None)
-        first = accounts[0] if accounts else None
-        return cls(body["id"], texts[0], body["choices"][0]["finish_reason"], Usage.of(body.get("usage")), first, texts, accounts)
+        first, choice = accounts[0] if accounts else None, body["choices"][0]
+        told = ToolCall.all(choice.get("message")), TokenLogprob.all(choice.get("logprobs"))
+        return cls(body["id"], texts[0], choice["finish_reason"], Usage.of(body.get("usage")), first, texts, accounts, *told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +184,8 @@ class Chunk:
         draft: An answer that would have stood, had the mixture not gone on; another follows.
         correction: Whether the text takes back what was streamed before it, and is the answer instead.
         index: Which of several answers the text belongs to, from 0.
+        tool_calls: Functions that are to be called.
+        logprobs: The tokens of the whole answer, on its last piece, where they were asked for.
     """
 
     text: str = ""
@@ -182,6 +197,8 @@ class Chunk:
     draft: ExpertAnswer | None = None
     correction: bool = False
     index: int = 0
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Chunk:
@@ -198,6 +215,8 @@ class Chunk:
             draft=ExpertAnswer.of(ours["draft"]) if "draft" in ours else None,
             correction=bool(ours.get("correction", False)),
             index=int(choice.get("index") or 0),
+            tool_calls=ToolCall.all(choice.get("delta")),
+            logprobs=TokenLogprob.all(choice.get("logprobs")),
         )
 
 

@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from serving.routes import batches, completions, feedback, files, health, models
+from serving.logs import open_log
+from serving.routes import batches, completions, conversations, feedback, files, health, models, pool, routers, runs
+from serving.routes.crowd import Crowd
 from serving.routes.errors import HANDLERS
+from serving.routes.watch import Watch
 
 if TYPE_CHECKING:
     from serving.gateway import Gateway
 
-ROUTERS = (health.router, models.router, completions.router, feedback.router, files.router, batches.router)
+ROUTERS = (
+    health.router, models.router, completions.router, feedback.router, files.router, batches.router, conversations.router,
+    pool.router, routers.router, runs.router,
+)  # fmt: skip
 
 
 def make_app(gateway: Gateway) -> FastAPI:
@@ -25,4 +31,7 @@ def make_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
+    open_log(gateway.config.serving.log)
+    app.add_middleware(Crowd, most=gateway.config.serving.max_requests)
+    app.add_middleware(Watch, figures=gateway.pipeline.figures)
     return app

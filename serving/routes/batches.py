@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse, Response
 
 from serving.jobs import batch_json
 from serving.protocol import BatchBody, parse
-from serving.routes.common import body_of, kept_by, key_of, page_of, unknown
+from serving.routes.common import body_of, gateway_of, kept_by, key_of, page_of, unknown
+from serving.routes.pages import paged
 
 router = APIRouter()
 
@@ -28,8 +29,8 @@ async def begin_batch(http: HTTPRequest) -> Response:
 async def batches(http: HTTPRequest) -> Response:
     """List the caller's own batches, newest first."""
     key, (_, store) = key_of(http), kept_by(http)
-    found = await asyncio.to_thread(store.batches, key.id, *page_of(http))
-    return JSONResponse({"object": "list", "data": [batch_json(batch) for batch in found], "has_more": False})
+    limit, after = page_of(http)
+    return paged(await asyncio.to_thread(store.batches, key.id, limit + 1, after), limit, batch_json)
 
 
 @router.get("/v1/batches/{id}")
@@ -43,6 +44,6 @@ async def batch(http: HTTPRequest, id: str) -> Response:
 @router.post("/v1/batches/{id}/cancel")
 async def cancel_batch(http: HTTPRequest, id: str) -> Response:
     """End one of the caller's own batches early; what was answered stays."""
-    key, (jobs, _) = key_of(http), kept_by(http)
-    found = await jobs.cancel(key, id)
+    key, _ = key_of(http), kept_by(http)
+    found = await gateway_of(http).cancel_batch(key, id)
     return unknown("batch", id) if found is None else JSONResponse(batch_json(found))

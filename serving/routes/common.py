@@ -10,6 +10,7 @@ from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse
 
 from data.records import CounterpointError
+from serving.account import account
 from serving.config import LOOPBACK
 from serving.pipeline import RequestError
 from serving.protocol import error_json, parse_json
@@ -43,7 +44,9 @@ def key_of(http: HTTPRequest) -> Key:
     origin = http.headers.get("origin")
     if not serving.keys and origin is not None and urlsplit(origin).hostname not in LOOPBACK:
         raise CounterpointError("a page of another site may not ask this endpoint without a key")
-    return door.key(http.headers.get("authorization"))
+    key = door.key(http.headers.get("authorization"))
+    account().key = key.id
+    return key
 
 
 async def body_of(http: HTTPRequest) -> object:

@@ -10,10 +10,14 @@ from fastapi import APIRouter
 from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response
 
+from data import tracing
 from data.records import Answer, Request, Route, Trace, Usage
+from serving.account import account
 from serving.gateway import Gateway
 from serving.keys import Key
+from serving.patience import while_wanted
 from serving.protocol import ChatRequest, CompletionRequest, completion_json, parse
+from serving.recall import Recall, parted, with_cached
 from serving.routes.common import body_of, gateway_of, key_of, with_defaults
 from serving.routes.errors import failed
 from serving.streaming import Stream, lines_of
@@ -37,23 +41,32 @@ async def _complete(http: HTTPRequest, kind: type[ChatRequest] | type[Completion
     id, gateway, key = f"{prefix}-{uuid.uuid4().hex}", gateway_of(http), key_of(http)
     pipeline, door = gateway.pipeline, gateway.door
     asked = parse(kind, with_defaults(await body_of(http), key.defaults))
-    experts = list(pipeline.pool)
+    experts, told = list(pipeline.pool), account()
+    told.asked(id, asked.model, [pipeline.name, *experts], asked.stream)
     requests = [door.narrowed(key, one, experts) for one in asked.records(id, pipeline.name, experts)]
-    routes = [pipeline.route(request) for request in requests]
-    if (refusal := next((told for route in routes if (told := pipeline.refusal(route)) is not None), None)) is not None:
+    recall = Recall(gateway.cache, pipeline, key.id, requests, http.headers.get("cache-control", ""))
+    with tracing.span("route", kind=getattr(pipeline.router, "kind", "none"), policy=type(pipeline.policy).__name__) as span:
+        routes = [pipeline.route(request) for request in requests]
+        told.routed(routes)
+        span.set(chosen=told.experts, k=told.k)
+    new = [entry for entry in zip(requests, routes, strict=True) if not recall.has(entry[0])]
+    if (refusal := next((late for _, route in new if (late := pipeline.refusal(route)) is not None), None)) is not None:
         return failed(refusal)
-    admission = await door.admit(key, requests, routes, pipeline.aggregator_of(requests[0]), pipeline.pool.specs)
+    admission = await door.admit(key, *parted(new), pipeline.aggregator_of(requests[0]), pipeline.pool.specs)
     if asked.stream:
-        return Stream(lines_of(gateway, key, asked, id, [*zip(requests, routes, strict=True)], admission), admission)
+        stream = Stream(lines_of(gateway, key, asked, id, [*zip(requests, routes, strict=True)], admission, recall), admission)
+        stream.headers.update(recall.headers)
+        return stream
     with admission or nullcontext():
-        pairs = await asyncio.gather(*(_answered(gateway, key, *entry) for entry in zip(requests, routes, strict=True)))
+        work = asyncio.gather(*(_answered(gateway, key, recall, *entry) for entry in zip(requests, routes, strict=True)))
+        pairs = await while_wanted(http, work, gateway.limit_s(asked))
         await door.settle(admission, sum((answer.usage for answer, _ in pairs), Usage()))
     if (wrong := next((answer for answer, _ in pairs if answer.error is not None), None)) is not None:
         return failed(wrong)
-    return JSONResponse(completion_json(asked, id, *pairs))
+    return JSONResponse(with_cached(completion_json(asked, id, *pairs), [trace for _, trace in pairs]), headers=recall.headers)
 
 
-async def _answered(gateway: Gateway, key: Key, request: Request, route: Route) -> tuple[Answer, Trace]:
-    answer, trace = await gateway.pipeline.answer(request, route)
+async def _answered(gateway: Gateway, key: Key, recall: Recall, request: Request, route: Route) -> tuple[Answer, Trace]:
+    answer, trace = await recall.answer(request, route)
     await gateway.door.keep(key, request, answer, trace)
     return answer, trace

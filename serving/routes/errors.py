@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import Request as HTTPRequest
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from data.records import Answer, CounterpointError
@@ -14,6 +14,7 @@ from experts.base import EngineError
 from serving.database import StoreError
 from serving.keys import Unauthorised
 from serving.limits import LimitError
+from serving.patience import DeadlineError, LeftError
 from serving.pipeline import ContextError
 from serving.protocol import error_json, status_of
 from serving.store import BudgetError
@@ -30,6 +31,8 @@ async def refused(http: HTTPRequest, error: CounterpointError) -> JSONResponse:
     if isinstance(error, LimitError):
         headers = {} if error.retry_after is None else {"retry-after": error.retry_after}
         return JSONResponse(error_json(str(error), error.kind, error.code), 429, headers)
+    if isinstance(error, DeadlineError):
+        return JSONResponse(error_json(str(error), "timeout_error", "deadline_exceeded"), 504)
     missing = str(error).startswith("no model is called")
     code = "model_not_found" if missing else "context_length_exceeded" if isinstance(error, ContextError) else None
     return JSONResponse(error_json(str(error), code=code), 404 if missing else 400)
@@ -40,7 +43,12 @@ async def unknown_path(http: HTTPRequest, error: HTTPException) -> JSONResponse:
     return JSONResponse(error_json(f"{http.method} {http.url.path[:80]}: {error.detail}"), error.status_code)
 
 
-HANDLERS: dict[Any, Callable[..., Any]] = {CounterpointError: refused, HTTPException: unknown_path}
+async def left(http: HTTPRequest, error: LeftError) -> Response:
+    """The end of a request whose caller has left; nobody reads it."""
+    return Response(status_code=499)
+
+
+HANDLERS: dict[Any, Callable[..., Any]] = {LeftError: left, CounterpointError: refused, HTTPException: unknown_path}
 
 
 def failed(answer: Answer) -> JSONResponse:

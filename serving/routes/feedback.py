@@ -29,7 +29,7 @@ async def feedback(http: HTTPRequest) -> Response:
     gateway, key = gateway_of(http), key_of(http)
     given = parse(FeedbackBody, await body_of(http))
     kept = await gateway.door.feedback(key, given.id, given.score, given.comment)
-    learned = gateway.pipeline.learn(given.id, given.score) if kept or gateway.door.store is None else False
+    learned = await gateway.learn(given.id, given.score) if kept or gateway.door.store is None else False
     if not kept and not learned:
         return _without_trace(gateway.door, given.id)
     return JSONResponse({"object": "counterpoint.feedback", "id": given.id, "kept": kept, "learned": learned})

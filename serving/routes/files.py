@@ -13,6 +13,7 @@ from starlette.datastructures import UploadFile
 from data.records import CounterpointError
 from serving.jobs import file_json
 from serving.routes.common import kept_by, key_of, page_of, unknown
+from serving.routes.pages import paged
 
 MAX_FILE_BYTES = 200 << 20
 """Largest file of a batch, as OpenAI's."""
@@ -42,8 +43,8 @@ async def upload(http: HTTPRequest) -> Response:
 async def files(http: HTTPRequest) -> Response:
     """List the caller's own files."""
     key, (_, store) = key_of(http), kept_by(http)
-    found = await asyncio.to_thread(store.files, key.id, *page_of(http))
-    return JSONResponse({"object": "list", "data": [file_json(file) for file in found], "has_more": False})
+    limit, after = page_of(http)
+    return paged(await asyncio.to_thread(store.files, key.id, limit + 1, after), limit, file_json)
 
 
 @router.get("/v1/files/{id}")

@@ -31,9 +31,9 @@ async def readyz(http: HTTPRequest) -> Response:
 
 @router.get("/metrics")
 async def metrics(http: HTTPRequest) -> Response:
-    """Give the pool's figures to Prometheus; where keys are wanted, to an admin's."""
+    """Give the figures of all gateways and of the pool to Prometheus; where keys are wanted, to an admin's."""
     gateway = gateway_of(http)
     if gateway.config.serving.keys and not key_of(http).admin:
         return JSONResponse(error_json("the figures are for keys of admins", code="forbidden"), 403)
-    text, kind = exposition(gateway.pipeline.pool)
+    text, kind = exposition(*await gateway.samples())
     return Response(text, media_type=kind)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from aggregator import AggregatorError, Vote
+from aggregator.artefact import COMBINER
 from aggregator.base import Nobody, with_reserve
 from aggregator.evidence import Asked
-from aggregator.learned import VERSION, Example, Fitted, Learned, Ranked
+from aggregator.learned import Example, Fitted, Learned, Ranked
 from aggregator.options import LOOKS
 from data.artefact import write_artefact
 from data.records import Answer, Message, Request, Route
@@ -189,7 +190,7 @@ def test_json_that_is_no_combiner_is_refused(folder: Path, text: str) -> None:
     refused(folder)
 
 
-@pytest.mark.parametrize("version", [0, VERSION + 1, None, "1"])
+@pytest.mark.parametrize("version", [0, COMBINER.newest + 1, None, "1"])
 def test_another_version_is_shown(folder: Path, version: object) -> None:
     head = json.loads((folder / "combiner.json").read_text(encoding="utf-8"))
     (folder / "combiner.json").write_text(json.dumps(head | {"version": version}), encoding="utf-8")
@@ -198,7 +199,7 @@ def test_another_version_is_shown(folder: Path, version: object) -> None:
 
 def test_a_combiner_of_another_kind_is_named(folder: Path) -> None:
     assert "is a 'learned', not a 'rank'" in refused(folder, Ranked)
-    write_artefact(folder, ({"kind": "soup"}, {}), "combiner", VERSION, AggregatorError)
+    write_artefact(folder, ({"kind": "soup"}, {}), COMBINER)
     assert "is a 'soup', not a 'learned'" in refused(folder)
 
 

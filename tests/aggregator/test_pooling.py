@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator import AggregatorError, Vote, make_aggregator
+from aggregator.artefact import COMBINER
 from aggregator.base import Ask
 from aggregator.checks import Writer, question
 from aggregator.pooling import PROMPTS, Opinions, Pooled, PoolWeights, fit_pool, opinion, opinions_of, pooled
@@ -167,10 +168,10 @@ def test_an_artefact_brings_the_weights_back(tmp_path: Path) -> None:
 def test_what_is_no_pool_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AggregatorError, match=f"no combiner in {tmp_path}"):
         Pooled(str(tmp_path))
-    write_artefact(tmp_path, ({"kind": "stack"}, {}), "combiner", 1, AggregatorError)
+    write_artefact(tmp_path, ({"kind": "stack"}, {}), COMBINER)
     with pytest.raises(AggregatorError, match="is of kind 'stack', not 'pool'"):
         Pooled(str(tmp_path))
-    write_artefact(tmp_path, ({"kind": "pool"}, {}), "combiner", 1, AggregatorError)
+    write_artefact(tmp_path, ({"kind": "pool"}, {}), COMBINER)
     with pytest.raises(AggregatorError, match="is damaged: KeyError: 'pairs'"):
         Pooled(str(tmp_path))
 

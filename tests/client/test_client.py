@@ -207,3 +207,33 @@ async def test_the_asyncio_client_does_the_same() -> None:
         assert (await mixture.chat("hi")).text == "4"
         assert [chunk.text async for chunk in mixture.stream("hi")] == ["4"]
         assert await mixture.models() == ["counterpoint"]
+
+
+def test_calls_of_tools_and_log_probabilities_come_back_typed() -> None:
+    called = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
+    told = {"content": [{"token": "4", "logprob": -0.1, "bytes": [52], "top_logprobs": [{"token": "5", "logprob": -2, "bytes": [53]}]}]}
+    choice = {"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": [called]}, "finish_reason": "tool_calls"}
+    with client(lambda _: httpx.Response(200, json={"id": "1", "choices": [{**choice, "logprobs": told}]})) as mixture:
+        answer = mixture.chat("What is the weather?", tools=[{"type": "function", "function": {"name": "weather"}}], logprobs=True)
+    assert (answer.text, answer.finish_reason) == ("", "tool_calls")
+    assert [(call.name, call.values) for call in answer.tool_calls] == [("weather", {"city": "Rome"})]
+    assert answer.message == {"role": "assistant", "content": "", "tool_calls": [called]}
+    assert [(one.token, one.logprob, one.top) for one in answer.logprobs] == [("4", -0.1, (("5", -2.0),))]
+
+
+def test_a_prompts_log_probabilities_are_read_from_their_older_shape() -> None:
+    told = {"tokens": ["4"], "token_logprobs": [-0.1], "top_logprobs": [{"4": -0.1}], "text_offset": [0]}
+    body = {"id": "1", "choices": [{"text": "4", "finish_reason": "stop", "logprobs": told}]}
+    with client(lambda _: httpx.Response(200, json=body)) as mixture:
+        (one,) = mixture.complete("2 + 2?", logprobs=1).logprobs
+    assert (one.token, one.logprob, one.top) == ("4", -0.1, (("4", -0.1),))
+
+
+def test_a_stream_tells_calls_and_log_probabilities() -> None:
+    called = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    last = delta(finish_reason="tool_calls")
+    last["choices"][0]["logprobs"] = {"content": [{"token": "4", "logprob": -0.1, "top_logprobs": []}]}
+    with client(lambda _: events(delta(delta={"tool_calls": [called]}), last)) as mixture:
+        first, second = mixture.stream("What is the weather?")
+    assert [call.name for call in first.tool_calls] == ["weather"]
+    assert [one.token for one in second.logprobs] == ["4"]

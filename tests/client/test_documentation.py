@@ -15,7 +15,14 @@ from tests.serving.test_gateway import served
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "client" / "README.md", ROOT / "docs" / "client.md"]
-SCRIPT = [{"match": "France", "say": "Paris"}, {"match": "Italy", "say": "Rome"}, {"match": ".", "say": "Hello"}]
+SCRIPT = [
+    {"match": "France", "say": "Paris"},
+    {"match": "Italy", "say": "Rome"},
+    {"match": "weather", "call": {"name": "weather", "arguments": {"city": "Paris"}}},
+    {"match": "18 degrees", "say": "It is 18 degrees in Paris."},
+    {"match": "as JSON", "say": '{"city": "Paris", "people": 2100000}'},
+    {"match": ".", "say": "Hello"},
+]
 BLOCKS = [
     pytest.param(block, page.name, id=f"{page.name}-{at}")
     for page in PAGES

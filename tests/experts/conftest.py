@@ -48,6 +48,8 @@ class RemoteServer:
                 return StreamingResponse(self._events(["half"], None, 1), media_type="text/event-stream")
             if question == "no completion":
                 return Response('data: {"choices": 3}\n\n', media_type="text/event-stream")
+            if question == "call a tool":
+                return StreamingResponse(self._calls(body), media_type="text/event-stream")
             words = ["The ", "capital ", "is ", "Paris ", "today."]
             kept = words[: body["max_tokens"]]
             told = TOLD if body.get("logprobs") else None
@@ -56,6 +58,17 @@ class RemoteServer:
             )
 
         return app
+
+    async def _calls(self, body: dict[str, Any]) -> AsyncIterator[str]:
+        """Two calls of the first tool that is offered, each in two pieces."""
+        base = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m"}
+        name = body["tools"][0]["function"]["name"]
+        for at in range(2):
+            opening = {"index": at, "id": f"call_{at}", "type": "function", "function": {"name": name, "arguments": '{"city": '}}
+            for call in (opening, {"index": at, "function": {"arguments": f'"{at}"}}'}}):
+                yield f"data: {json.dumps(base | {'choices': [{'index': 0, 'delta': {'tool_calls': [call]}, 'finish_reason': None}]})}\n\n"
+        yield f"data: {json.dumps(base | {'choices': [{'index': 0, 'delta': {}, 'finish_reason': 'tool_calls'}]})}\n\n"
+        yield "data: [DONE]\n\n"
 
     async def _events(self, words: list[str], reason: str | None, prompt: int, told: object = None) -> AsyncIterator[str]:
         base = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m"}

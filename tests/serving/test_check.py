@@ -8,6 +8,8 @@ import pytest
 from experts.memory import RESIDUE, asleep_bytes, engine_bytes, engine_parts
 from serving.check import CheckReport, check
 from serving.config import expert_specs, load_config
+from serving.licences import before_download
+from serving.terms import TERMS, terms_of
 
 Run = Callable[..., tuple[int, str, str]]
 GIB = 1 << 30
@@ -164,7 +166,7 @@ def test_the_residue_is_called_an_assumption(mixture: Callable[..., Path]) -> No
 def test_a_mixture_without_slots_has_no_bytes(run: Run, mixture: Callable[..., Path]) -> None:
     code, out, _ = run("check", "-c", mixture())
     assert code == 0
-    assert out.splitlines() == [f"{name:<16} scripted      - (licence not given)" for name in "abc"]
+    assert out.splitlines() == [f"{name:<16} scripted      - (no weights)" for name in "abc"]
 
 
 def test_the_report_is_printed_as_json(run: Run, mixture: Callable[..., Path]) -> None:
@@ -217,3 +219,186 @@ def test_check_and_pool_count_the_same_bytes(mixture: Callable[..., Path]) -> No
     for spec, engine in zip(expert_specs(config), check(config).engines, strict=True):
         assert engine.awake == engine_bytes([spec]) == engine_parts([spec]).total
         assert (asleep_bytes([spec]), asleep_bytes([spec], level=2)) == (engine.weights, 0)
+
+
+# Licences
+
+
+def licence(mixture: Callable[..., Path], *experts: dict[str, Any]) -> list[tuple[str, str | None]]:
+    return [(member.licence, member.licence_from) for member in checked(mixture, *experts).members]
+
+
+def test_the_configs_word_comes_before_the_folders_and_the_folders_before_none(mixture: Callable[..., Path], tmp_path: Path) -> None:
+    here = checkpoint(tmp_path / "here", {"model.safetensors": 1})
+    (here / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    bare = checkpoint(tmp_path / "bare", {"model.safetensors": 1})
+    experts = (expert("a", model=str(here), licence="MIT"), expert("b", model=str(here)), expert("c", model=str(bare)), expert("d"))
+    assert licence(mixture, *experts) == [("MIT", "config"), ("apache-2.0", "README.md"), ("unknown", None), ("unknown", None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wanted"),
+    [
+        ("README.md", "---\nlicense: other\nlicense_name: qwen-research\n---\n", "qwen-research"),
+        ("README.md", "---\nlicense: [mit, apache-2.0]\n---\n", "mit, apache-2.0"),
+        (
+            "LICENSE",
+            "                                 Apache License\n                           Version 2.0, January 2004\n",
+            "Apache-2.0",
+        ),
+        ("LICENSE.txt", "MIT License\n\nCopyright (c) somebody\n", "MIT"),
+        ("LICENCE.md", "\n# LLAMA 3.1 COMMUNITY LICENSE AGREEMENT\n\nRelease", "LLAMA 3.1 COMMUNITY LICENSE AGREEMENT"),
+        ("LICENSE-MODEL", "DEEPSEEK LICENSE AGREEMENT\n", "DEEPSEEK LICENSE AGREEMENT"),
+    ],
+)
+def test_a_licence_is_read_from_what_lies_beside_the_weights(
+    mixture: Callable[..., Path], tmp_path: Path, name: str, text: str, wanted: str
+) -> None:
+    folder = checkpoint(tmp_path / "here", {"model.safetensors": 1})
+    (folder / name).write_text(text)
+    assert licence(mixture, expert("a", model=str(folder))) == [(wanted, name)]
+
+
+def test_a_broken_card_tells_nothing_and_ends_nothing(mixture: Callable[..., Path], tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "here", {"model.safetensors": 1})
+    (folder / "README.md").write_bytes(b"---\nlicense: [\xff\n---\n")
+    (folder / "LICENSES").mkdir()
+    assert licence(mixture, expert("a", model=str(folder))) == [("unknown", None)]
+
+
+def test_an_adapter_has_its_own_licence_or_its_bases(mixture: Callable[..., Path], tmp_path: Path) -> None:
+    for name in ("own", "none"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text("{}")
+    (tmp_path / "own" / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    report = checked(
+        mixture, expert("a", licence="MIT"), {"name": "b", "base": "a", "adapter": "own"}, {"name": "c", "base": "a", "adapter": "none"}
+    )
+    assert [(each.licence, each.licence_from) for each in report.members] == [
+        ("MIT", "config"),
+        ("cc-by-nc-4.0", "README.md"),
+        ("MIT", "a"),
+    ]
+    assert [(each.experts, each.terms) for each in report.terms] == [(("b",), "Creative Commons, non-commercial")]
+
+
+def test_terms_are_told_once_for_all_experts_on_a_model_and_before_its_download(
+    run: Run, mixture: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "adapter_config.json").write_text("{}")
+    config = mixture(experts=[expert("a", model="meta-llama/Llama-3.1-8B-Instruct"), {"name": "b", "base": "a", "adapter": "lora"}])
+    code, out, _ = run("check", "-c", config)
+    (line,) = [line for line in out.splitlines() if "Llama 3.1 community licence" in line]
+    assert code == 0
+    assert line.startswith("warning: a, b: meta-llama/Llama-3.1-8B-Instruct comes under the Llama 3.1 community licence: ")
+    assert line.endswith("; not downloaded yet, so first read https://www.llama.com/llama3_1/license/")
+    (told,) = json.loads(run("check", "-c", config, "--json")[1])["terms"]
+    assert (told["experts"], told["here"], told["url"]) == (["a", "b"], False, "https://www.llama.com/llama3_1/license/")
+
+
+def test_terms_of_weights_that_are_here_say_nothing_of_a_download(mixture: Callable[..., Path], tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "here", {"model.safetensors": 1})
+    (folder / "README.md").write_text("---\nlicense: gemma\n---\n")
+    (terms,) = checked(mixture, expert("a", model=str(folder))).terms
+    assert (terms.here, terms.terms) == (True, "Gemma terms of use")
+    assert "download" not in terms.line()
+
+
+def test_a_name_that_does_not_fit_the_licence_given_is_said_with_its_doubt(mixture: Callable[..., Path]) -> None:
+    (terms,) = checked(mixture, expert("a", model="google/gemma-2-2b", licence="MIT")).terms
+    assert "comes under the Gemma terms of use, by its name, though its licence is given as MIT: " in terms.line()
+
+
+def test_remote_experts_have_no_weights_to_warn_of(mixture: Callable[..., Path]) -> None:
+    remote = {"name": "a", "model": "meta-llama/Llama-3.1-8B-Instruct", "engine": "openai", "api_base": "http://127.0.0.1:1/v1"}
+    assert checked(mixture, remote).terms == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        ("google/gemma-3-4b-it", "Gemma terms of use"),
+        ("packaged:gemma-3-270m", "Gemma terms of use"),
+        ("google/gemma-4-E4B-it", None),
+        ("google/medgemma-4b-it", "Health AI Developer Foundations terms"),
+        ("meta-llama/Llama-2-7b-chat-hf", "Llama 2 community licence"),
+        ("codellama/CodeLlama-7b-hf", "Llama 2 community licence"),
+        ("meta-llama/Meta-Llama-3-8B", "Llama 3 community licence"),
+        ("meta-llama/Llama-3.1-8B", "Llama 3.1 community licence"),
+        ("meta-llama/Llama-3.2-3B", "Llama 3.2 community licence"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "Llama 3.3 community licence"),
+        ("meta-llama/Llama-4-Scout-17B-16E", "Llama 4 community licence"),
+        ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", None),
+        ("openlm-research/open_llama_3b", None),
+        ("Qwen/Qwen2.5-3B-Instruct", "Qwen research licence"),
+        ("Qwen/Qwen2.5-Coder-3B", "Qwen research licence"),
+        ("Qwen/Qwen2.5-72B-Instruct", "Qwen licence"),
+        ("Qwen/Qwen1.5-7B-Chat", "Qwen licence"),
+        ("Qwen/Qwen2.5-7B-Instruct", None),
+        ("Qwen/Qwen3-32B", None),
+        ("deepseek-ai/deepseek-llm-7b-chat", "DeepSeek model licence"),
+        ("deepseek-ai/DeepSeek-V3", "DeepSeek model licence"),
+        ("deepseek-ai/DeepSeek-V3-0324", None),
+        ("deepseek-ai/DeepSeek-V3.1", None),
+        ("deepseek-ai/DeepSeek-R1", None),
+        ("mistralai/Ministral-8B-Instruct-2410", "Mistral AI research licence"),
+        ("mistralai/Mistral-Large-Instruct-2411", "Mistral AI research licence"),
+        ("mistralai/Codestral-22B-v0.1", "Mistral AI non-production licence"),
+        ("mistralai/Mistral-7B-Instruct-v0.2", None),
+        ("mistralai/Mistral-Small-24B-Instruct-2501", None),
+        ("CohereForAI/c4ai-command-r-v01", "Creative Commons, non-commercial"),
+        ("CohereForAI/aya-23-8B", "Creative Commons, non-commercial"),
+        ("tiiuae/falcon-7b", None),
+        ("tiiuae/Falcon3-7B-Instruct", "TII Falcon licence"),
+        ("bigscience/bloom-7b1", "OpenRAIL"),
+        ("bigcode/starcoder2-3b", "OpenRAIL"),
+        ("nvidia/Llama-3.1-Nemotron-Nano-8B-v1", "Llama 3.1 community licence"),
+        ("microsoft/Phi-3-mini-4k-instruct", None),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", None),
+    ],
+)
+def test_a_family_is_known_by_its_models_names(model: str, wanted: str | None) -> None:
+    found = terms_of(model)
+    assert (None if found is None else found[0].name) == wanted
+
+
+@pytest.mark.parametrize(
+    ("licence", "wanted"),
+    [
+        ("gemma", "Gemma terms of use"),
+        ("Gemma Terms of Use", "Gemma terms of use"),
+        ("llama3.1", "Llama 3.1 community licence"),
+        ("Meta Llama 3 Community License", "Llama 3 community licence"),
+        ("LLAMA 2 COMMUNITY LICENSE AGREEMENT", "Llama 2 community licence"),
+        ("qwen-research", "Qwen research licence"),
+        ("Tongyi Qianwen licence agreement", "Qwen licence"),
+        ("qwen", "Qwen licence"),
+        ("mrl", "Mistral AI research licence"),
+        ("mnpl", "Mistral AI non-production licence"),
+        ("cc-by-nc-4.0", "Creative Commons, non-commercial"),
+        ("cc-by-nc-sa-4.0", "Creative Commons, non-commercial"),
+        ("bigcode-openrail-m", "OpenRAIL"),
+        ("cc-by-4.0", None),
+        ("Apache-2.0", None),
+        ("MIT", None),
+    ],
+)
+def test_terms_are_known_by_their_licences_names(licence: str, wanted: str | None) -> None:
+    found = terms_of("nobody/model", licence)
+    assert (None if found is None else found[0].name) == wanted
+
+
+def test_every_terms_says_one_thing_and_where_it_stands() -> None:
+    assert len({terms.name for terms in TERMS}) == len(TERMS)
+    for terms in TERMS:
+        assert terms.url.startswith("https://")
+        assert terms.says
+        assert not terms.says.endswith(".")
+        assert len(terms.says) < 240
+
+
+def test_terms_are_told_before_a_command_downloads(mixture: Callable[..., Path]) -> None:
+    config = load_config(mixture(experts=[expert("a", model="google/gemma-2-2b-it"), expert("b")]))
+    (line,) = before_download(config)
+    assert line.startswith("a: google/gemma-2-2b-it comes under the Gemma terms of use: ")

@@ -1,9 +1,12 @@
 import copy
+import io
 import json
 import logging
+import os
 import pickle
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,8 +16,13 @@ from typing import Any
 import pytest
 
 from serving import keys as keys_module
+from serving.config import ServingConfig
+from serving.door import Door
+from serving.forgetting import expire_journals, journals_of
+from serving.gateway import journals
 from serving.keys import FRESH_S, LOCAL, Key, Keys, KeysError, Unauthorised
 from serving.store import Store
+from serving.tables import Batch, Spend
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -305,3 +313,152 @@ def test_without_the_extra_serve_one_is_told_what_to_install(run: Run, monkeypat
     monkeypatch.delitem(sys.modules, "serving.store", raising=False)
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
     assert run("keys", "list") == (2, "", "counterpoint: keys need sqlalchemy: install counterpoint-server[serve]\n")
+
+
+# Forgetting
+
+
+def said(store: Store, owner: str, status: str = "completed") -> None:
+    store.add_trace(owner, "r1", {"text": f"asked by {owner}"}, text=True)
+    store.add_feedback(owner, "r1", 0.5, f"thought by {owner}")
+    store.add_file(owner, "f1", "in.jsonl", "batch", f"lines of {owner}".encode())
+    store.save_batch(owner, Batch(f"batch_{owner}", "/v1/chat/completions", "f1", "24h", status, 1, metadata={"for": f"plan of {owner}"}))
+    store.save_conversation(owner, "c1", f"title of {owner}", [{"role": "user", "content": "Hello"}])
+    store.settle(owner, Spend(0.25, 10, 5, 1))
+
+
+ALL = {"feedback": 1, "traces": 1, "files": 1, "batches": 1, "conversations": 1}
+
+
+def test_forgetting_a_key_leaves_no_byte_of_what_it_said_and_all_that_it_spent(run: Run, url: str, tmp_path: Path) -> None:
+    with Store(url) as store:
+        ann, bob = (Keys(store).create(name)[0].id for name in ("ann", "bob"))
+        for owner in (ann, bob):
+            said(store, owner)
+            (journals_of(url)).mkdir(exist_ok=True)
+            for part in ("in", "out"):
+                (journals_of(url) / f"batch_{owner}.{part}.jsonl").write_text(f"journal of {owner}")
+    code, out, err = run("keys", "forget", "ann", "--store", url, "--yes")
+    assert (code, out) == (0, "")
+    words = " ".join(err.split())
+    assert f"deleted of ann ({ann}): feedback 1, traces 1, files 1, batches 1, conversations 1, journals 2" in words
+    assert "kept: the key, and what it has spent ($0.2500, requests 1)" in words
+    left = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    for kind in ("asked by", "thought by", "lines of", "plan of", "title of", "journal of"):
+        assert [f"{kind} {owner}".encode() in left for owner in (ann, bob)] == [False, True], kind
+    with Store(url) as store:
+        assert store.spend(ann) == Spend(0.25, 10, 5, 1)
+        assert store.kept(ann) == dict.fromkeys(ALL, 0)
+        assert store.kept(bob) == ALL
+        assert {key.id for key in Keys(store).list()} == {ann, bob}
+
+
+def test_a_key_is_forgotten_by_its_id_too_and_told_as_json(run: Run, url: str) -> None:
+    with Store(url) as store:
+        ann = Keys(store).create("ann")[0].id
+        Keys(store).local()
+        for owner in (ann, LOCAL):
+            said(store, owner)
+    for name, owner in ((ann, ann), (LOCAL, LOCAL)):
+        code, out, _ = run("keys", "forget", name, "--store", url, "--yes", "--json")
+        told = json.loads(out)
+        assert (code, told["id"], told["deleted"], told["copies"]) == (0, owner, ALL | {"journals": 0}, [])
+        assert told["kept"]["spend"]["usd"] == 0.25
+    assert json.loads(run("keys", "forget", ann, "--store", url, "--yes", "--json")[1])["deleted"] == dict.fromkeys([*ALL, "journals"], 0)
+
+
+def test_forgetting_asks_first_and_is_refused_where_nobody_can_be_asked(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(url) as store:
+        ann = Keys(store).create("ann")[0].id
+        said(store, ann)
+    assert run("keys", "forget", "ann", "--store", url) == (2, "", f"counterpoint: forgetting ann ({ann}) cannot be undone: say --yes\n")
+    for answer, left in (("n", 1), ("y", 0)):
+        answers = io.StringIO(f"{answer}\n")
+        monkeypatch.setattr(answers, "isatty", lambda: True)
+        monkeypatch.setattr(sys, "stdin", answers)
+        code, out, _ = run("keys", "forget", "ann", "--store", url)
+        assert code == left
+        assert "delete feedback 1, traces 1, files 1, batches 1, conversations 1 of ann" in out
+        with Store(url) as store:
+            assert store.kept(ann)["traces"] == left
+
+
+def test_a_key_with_a_batch_under_way_is_forgotten_only_where_that_is_said(run: Run, url: str) -> None:
+    with Store(url) as store:
+        ann = Keys(store).create("ann")[0].id
+        said(store, ann, "in_progress")
+    code, _, err = run("keys", "forget", "ann", "--store", url, "--yes")
+    assert code == 2
+    assert f"batches under way: 1, such as batch_{ann}" in err
+    with Store(url) as store:
+        assert store.kept(ann) == ALL
+    assert run("keys", "forget", "ann", "--store", url, "--yes", "--running")[0] == 0
+    with Store(url) as store:
+        assert store.kept(ann) == dict.fromkeys(ALL, 0)
+
+
+def test_a_name_that_several_keys_have_is_no_name_to_forget_by(run: Run, url: str) -> None:
+    with Store(url) as store:
+        ids = [Keys(store).create("twin")[0].id for _ in range(2)]
+        secret = Keys(store).create("ann")[1]
+    assert run("keys", "forget", "twin", "--store", url, "--yes") == (
+        2, "", f"counterpoint: 2 keys are called 'twin': give the id of one, {ids[0]}, {ids[1]}\n"
+    )  # fmt: skip
+    for wrong in ("nobody", secret):
+        code, _, err = run("keys", "forget", wrong, "--store", url, "--yes")
+        assert code == 2
+        assert secret not in err
+        assert "no key has the name or id" in err
+
+
+def test_copies_of_the_store_are_named_because_they_still_hold_it(run: Run, url: str, tmp_path: Path) -> None:
+    with Store(url) as store:
+        Keys(store).create("ann")
+    (tmp_path / "store.db.v1.bak").write_bytes(b"")
+    _, _, err = run("keys", "forget", "ann", "--store", url, "--yes")
+    assert "still holds what is deleted here:" in " ".join(err.split())
+    assert "store.db.v1.bak" in err
+
+
+def test_journals_that_a_crash_left_expire_and_those_of_running_batches_stay(store: Store, url: str) -> None:
+    Keys(store).local()
+    folder = journals_of(url)
+    folder.mkdir()
+    for name, status in (("old", "completed"), ("running", "in_progress"), ("new", "completed")):
+        store.save_batch(LOCAL, Batch(f"batch_{name}", "/v1/chat/completions", "f1", "24h", status, 1))
+        for part in ("in", "out"):
+            path = folder / f"batch_{name}.{part}.jsonl"
+            path.write_text("text")
+            os.utime(path, (100, 100) if name != "new" else (300, 300))
+    (folder / "mine.jsonl").write_text("not a journal")
+    os.utime(folder / "mine.jsonl", (100, 100))
+    assert expire_journals(store, folder, 200) == 2
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "batch_new.in.jsonl", "batch_new.out.jsonl", "batch_running.in.jsonl", "batch_running.out.jsonl", "mine.jsonl"
+    ]  # fmt: skip
+
+
+def test_journals_are_where_the_endpoint_puts_them(url: str) -> None:
+    for store in (url, None, "postgresql://me@host/db"):
+        assert journals_of(store) == journals(ServingConfig(store=store))
+
+
+async def test_the_endpoint_tidies_what_is_older_than_keep_days(url: str) -> None:
+    door = Door(ServingConfig(store=url, keep_days=1))
+    assert door.store is not None
+    assert door.keys is not None
+    owner = door.keys.local().id
+    now = time.time()
+    for name, at in (("old", now - 2 * 86_400), ("new", now)):
+        door.store.add_trace(owner, name, {}, text=False, at=at)
+        door.store.add_feedback(owner, name, 1.0, "words", at=at)
+        door.store.save_conversation(owner, name, "words", [], at=at)
+        journals_of(url).mkdir(exist_ok=True)
+        (journals_of(url) / f"batch_{name}.in.jsonl").write_text("words")
+        os.utime(journals_of(url) / f"batch_{name}.in.jsonl", (at, at))
+    await door.tidy()
+    assert [row.request_id for row in door.store.traces(owner)] == ["new"]
+    assert [row.id for row in door.store.conversations(owner)] == ["new"]
+    assert [(row.request_id, row.comment) for row in door.store.feedbacks(owner)] == [("new", "words"), ("old", None)]
+    assert [path.name for path in journals_of(url).iterdir()] == ["batch_new.in.jsonl"]
+    door.close()

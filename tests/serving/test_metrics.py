@@ -8,7 +8,7 @@ from data.records import Call, Message
 from experts import ExpertSpec
 from experts.pool import ExpertPool
 from experts.slot import start_ray
-from serving.metrics import exposition
+from serving.metrics import exposition, samples
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,18 +30,18 @@ async def test_the_pools_figures_are_text_that_prometheus_reads() -> None:
     async with ExpertPool(specs) as pool:
         calls = [Call(str(at), "ab"[at % 2], (Message("user", "hi" if at else "fail"),)) for at in range(6)]
         await asyncio.gather(*(pool.answer(call) for call in calls))
-        text, kind = exposition(pool)
+        text, kind = exposition(samples(pool))
     assert kind.startswith("text/plain")
-    samples = {
+    told = {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text.decode())
         for sample in family.samples
     }
-    assert samples["counterpoint_tokens_total", "b"] == 12
-    assert samples["counterpoint_answers_total", "a"] == 2
-    assert samples["counterpoint_failures_total", "a"] == 1
-    assert samples["counterpoint_loads_total",] == 2
-    assert samples["counterpoint_queue_calls", "a"] == 0
-    assert samples["counterpoint_wait_seconds_count", "a"] == 3
-    assert samples["counterpoint_tier_bytes", "awake", "slot-0"] == 7
-    assert samples["counterpoint_engine_awake", "b", "slot-0"] == 1.0
+    assert told["counterpoint_tokens_total", "b"] == 12
+    assert told["counterpoint_answers_total", "a"] == 2
+    assert told["counterpoint_failures_total", "a"] == 1
+    assert told["counterpoint_loads_total",] == 2
+    assert told["counterpoint_queue_calls", "a"] == 0
+    assert told["counterpoint_wait_seconds_count", "a"] == 3
+    assert told["counterpoint_tier_bytes", "awake", "slot-0"] == 7
+    assert told["counterpoint_engine_awake", "b", "slot-0"] == 1.0

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from serving.keys import Keys
 from serving.store import Store
@@ -31,7 +32,13 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, st
     """The address of an endpoint that wants keys, and a key's secret."""
     folder, at = tmp_path_factory.mktemp("sdk"), port()
     url = f"sqlite:///{folder / 'store.db'}"
-    script = [{"match": "France", "say": "Paris"}, {"match": ".", "say": "unsure"}]
+    script = [
+        {"match": "weather", "call": {"name": "Weather", "arguments": {"city": "Paris"}}},
+        {"match": "JSON", "say": '{"name": "Paris", "people": 2}'},
+        {"match": "France", "say": "Paris"},
+        {"match": "18 degrees", "say": "It is warm."},
+        {"match": ".", "say": "unsure"},
+    ]
     experts = [{"name": name, "model": "-", "engine": "scripted", "options": {"script": script}} for name in "ab"]
     serving = {"port": at, "keys": True, "store": url}
     mixture = {"version": 1, "name": "mix", "experts": experts, "aggregator": {"kind": "vote"}, "serving": serving}
@@ -85,6 +92,51 @@ async def test_it_speaks_asyncio(endpoint: tuple[str, str]) -> None:
     assert answer.choices[0].message.content == "Paris"
 
 
+class City(BaseModel):
+    """What a city is."""
+
+    name: str
+    people: int
+
+
+class Weather(BaseModel):
+    """Tell the weather of a city."""
+
+    city: str
+
+
+def test_it_parses_answers_into_its_own_types(client: Any) -> None:
+    asked = [{"role": "user", "content": "Which city, as JSON?"}]
+    parsed = client.chat.completions.parse(model="mix", messages=asked, response_format=City).choices[0].message.parsed
+    assert parsed == City(name="Paris", people=2)
+    with client.chat.completions.stream(model="mix", messages=asked, response_format=City) as stream:
+        assert stream.get_final_completion().choices[0].message.parsed == parsed
+
+
+def test_it_calls_tools_and_goes_on_with_what_they_gave(client: Any) -> None:
+    openai = pytest.importorskip("openai")
+    tools = [openai.pydantic_function_tool(Weather)]
+    turns: list[Any] = [{"role": "user", "content": "What is the weather?"}]
+    choice = client.chat.completions.parse(model="mix", messages=turns, tools=tools, tool_choice="required").choices[0]
+    assert choice.finish_reason == "tool_calls"
+    (called,) = choice.message.tool_calls
+    assert called.function.parsed_arguments == Weather(city="Paris")
+    with client.chat.completions.stream(model="mix", messages=turns, tools=tools) as stream:
+        streamed = stream.get_final_completion().choices[0].message.tool_calls
+    assert [(call.function.name, call.function.parsed_arguments) for call in streamed] == [("Weather", Weather(city="Paris"))]
+    turns += [choice.message, {"role": "tool", "tool_call_id": called.id, "content": "18 degrees"}]
+    assert client.chat.completions.create(model="mix", messages=turns, tools=tools).choices[0].message.content == "It is warm."
+
+
+def test_it_reads_log_probabilities(client: Any) -> None:
+    told = client.chat.completions.create(model="mix", messages=HELLO, logprobs=True, top_logprobs=1).choices[0].logprobs
+    assert [(one.token, one.top_logprobs[0].token) for one in told.content] == [("Paris", "Paris")]
+    chunks = client.chat.completions.create(model="mix", messages=HELLO, logprobs=True, stream=True)
+    streamed = [one.token for chunk in chunks for choice in chunk.choices if choice.logprobs for one in choice.logprobs.content]
+    assert streamed == ["Paris"]
+    assert client.completions.create(model="mix", prompt="France?", logprobs=1).choices[0].logprobs.tokens == ["Paris"]
+
+
 def test_it_runs_a_batch(client: Any) -> None:
     base = {"method": "POST", "url": "/v1/chat/completions", "body": {"model": "mix", "messages": HELLO}}
     content = "\n".join(json.dumps({"custom_id": f"line-{at}", **base}) for at in range(20))
@@ -106,5 +158,5 @@ def test_its_errors_are_the_clients_own(endpoint: tuple[str, str], client: Any) 
         openai.OpenAI(base_url=endpoint[0], api_key="cp-wrong").models.list()
     with pytest.raises(openai.NotFoundError, match="no model is called 'nobody'"):
         client.chat.completions.create(model="nobody", messages=HELLO)
-    with pytest.raises(openai.BadRequestError, match="tools: not supported"):
-        client.chat.completions.create(model="mix", messages=HELLO, tools=[{"type": "function", "function": {"name": "f"}}])
+    with pytest.raises(openai.BadRequestError, match=r"modalities\.1: Input should be 'text', not 'audio'"):
+        client.chat.completions.create(model="mix", messages=HELLO, modalities=["text", "audio"])

@@ -23,7 +23,7 @@ from sqlalchemy import event
 
 from serving import database, tables
 from serving.database import MIGRATIONS, StoreError
-from serving.store import Store, default_url
+from serving.store import FORGOTTEN, Store, default_url
 from serving.tables import Batch, Conversation, Feedback, Spend, StoredFile, StoredTrace
 
 ROOT = Path(__file__).parent.parent.parent
@@ -280,6 +280,31 @@ def test_what_is_old_expires_but_not_the_files_of_a_running_batch(store: Store, 
     assert not on_disk(path, b"old words")
 
 
+def test_all_that_holds_texts_expires_and_scores_stay(store: Store, path: Path) -> None:
+    for at in (10, 30):
+        store.add_feedback("ann", f"r{at}", 0.5, f"comment of {at}", at=at)
+        store.save_conversation("ann", f"c{at}", f"title of {at}", [{"content": f"words of {at}"}], at=at)
+        store.save_batch("ann", batch(f"b{at}", status="completed", created_at=5, completed_at=at, metadata={"for": f"purpose of {at}"}))
+        store.add_file("ann", f"f{at}", "out", "batch_output", f"answers of {at}".encode(), created_at=at)
+        store.save_batch("ann", batch(f"running{at}", created_at=at))
+    assert store.expire(before=20) == 4
+    assert store.expire(before=20) == 0
+    assert store.feedbacks("ann") == [Feedback("r30", 0.5, "comment of 30", 30), Feedback("r10", 0.5, None, 10)]
+    assert [row.id for row in store.conversations("ann")] == ["c30"]
+    assert {row.id for row in store.batches("ann")} == {"b30", "running10", "running30"}
+    assert [row.id for row in store.files("ann")] == ["f30"]
+    for words in (b"comment", b"title", b"words", b"purpose", b"answers"):
+        assert [on_disk(path, words + at) for at in (b" of 10", b" of 30")] == [False, True], words
+
+
+def test_no_table_with_texts_is_missed_when_a_key_is_forgotten(store: Store) -> None:
+    figures = {"spend", "holds"}  # dollars and tokens by day: the budget goes on counting
+    assert set(OWNED) - figures == {table.name for table in FORGOTTEN}
+    fill(store, "ann")
+    assert store.kept("ann") == dict.fromkeys(("feedback", "traces", "files", "batches", "conversations"), 1)
+    assert store.kept("bob") == dict.fromkeys(("feedback", "traces", "files", "batches", "conversations"), 0)
+
+
 # Processes and threads
 
 
@@ -384,10 +409,11 @@ def test_what_is_committed_is_flushed_to_the_disk(store: Store) -> None:
 
 # Versions
 
-NEXT = """
+NEWEST = max(int(path.stem.removeprefix("v")) for path in MIGRATIONS.glob("v*.py"))
+NEXT = f"""
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "2", "1"
+revision, down_revision = "{NEWEST + 1}", "{NEWEST}"
 def upgrade():
     with op.batch_alter_table("keys", recreate="always") as table:
         table.add_column(sa.Column("note", sa.String(20), nullable=False, server_default="-"))
@@ -399,7 +425,7 @@ def upgrade():
 def next_version(tmp_path: Path) -> Path:
     folder = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "v2.py").write_text(NEXT)
+    (folder / f"v{NEWEST + 1}.py").write_text(NEXT)
     return folder
 
 
@@ -425,7 +451,7 @@ def test_a_newer_version_is_refused_in_one_line_and_left_alone(path: Path, next_
     with pytest.raises(StoreError) as caught:
         Store(url_of(path))
     assert str(caught.value) == (
-        f"the store sqlite:///{path} has version 2, and this Counterpoint knows versions up to 1: "
+        f"the store sqlite:///{path} has version {NEWEST + 1}, and this Counterpoint knows versions up to {NEWEST}: "
         "upgrade counterpoint-server, or name another store"
     )
     assert path.read_bytes() == before
@@ -434,7 +460,7 @@ def test_a_newer_version_is_refused_in_one_line_and_left_alone(path: Path, next_
 def test_a_migration_that_fails_leaves_the_version_before(path: Path, next_version: Path) -> None:
     with opened(path, "ann") as store:
         fill(store, "ann")
-    (next_version / "v2.py").write_text(NEXT + "    op.execute('INSERT INTO absent VALUES (1)')\n")
+    (next_version / f"v{NEWEST + 1}.py").write_text(NEXT + "    op.execute('INSERT INTO absent VALUES (1)')\n")
     with pytest.raises(StoreError, match="no such table: absent"):
         Store(url_of(path), migrations=next_version)
     with Store(url_of(path)) as store:
