@@ -83,4 +83,4 @@ class Outboxes:
 
 def without_words(event: Done) -> Done:
     """The end of a call as the pool needs it: its figures, for the words went elsewhere."""
-    return replace(event, answer=replace(event.answer, text="", logprobs=()))
+    return replace(event, answer=replace(event.answer, text="", logprobs=(), tool_calls=(), tokens=()))

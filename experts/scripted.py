@@ -22,7 +22,7 @@ class ScriptedEngine:
     """Answer by the first rule whose pattern is found in the last message.
 
     The rules stand in `options["script"]`, a list of objects: `match` (a regular expression), and `say` (the answer), `call` (a tool,
-    as `{name, arguments}`, or a list of them; passed over where the caller brings no tools), `fail` (the error), or `die` (the
+    as `{name, arguments}`, or a list of them; passed over where no tool may be called), `fail` (the error), or `die` (the
     engine ends; in a slot, with all its calls); optional `delay_s` (seconds before the first word), `pause_s` (seconds after each
     word) and `logprobs` (log-probabilities of choices, such as `{A: -0.1, B: -2.4}`). Without a rule that fits, it echoes.
     Where log-probabilities of its words are wanted, they are 0: a script is sure of them.
@@ -69,7 +69,8 @@ class ScriptedEngine:
     async def _answer(self, call: Call, put: Put) -> None:
         spec, start = self.specs[call.expert], time.monotonic()
         text = call.messages[-1].content if call.messages else ""
-        rules = [rule for rule in spec.options.get("script", []) if "call" not in rule or call.sampling.tools]
+        calls = bool(call.sampling.tools) and call.sampling.tool_choice != "none"
+        rules = [rule for rule in spec.options.get("script", []) if calls or "call" not in rule]
         rule: dict[str, Any] = next((rule for rule in rules if re.search(rule["match"], text)), {"say": text})
         ended = self._ended if self._in_slot else asyncio.Event()
         await _pause(float(rule.get("delay_s", 0)), ended, call.expert)

@@ -33,7 +33,8 @@ class ToolReader:
 
         self._call = call
         body = more_of(replace(call.sampling, choices=(), top_logprobs=None))
-        request = ChatCompletionRequest(model=spec.model, messages=prepare(spec, call.messages), **body)
+        turns: list[Any] = prepare(spec, call.messages)
+        request = ChatCompletionRequest(model=spec.model, messages=turns, **body)
         self._parser = parser_of(spec)(tokenizer, request.tools)
         self._request = self._parser.adjust_request(request)
         held = self._request.extract_structured_outputs()

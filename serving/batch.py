@@ -163,10 +163,20 @@ async def run_batch(
                     used = trace.usage
                     spent = {"prompt_tokens": used.prompt_tokens, "completion_tokens": used.completion_tokens, "cost_usd": used.cost_usd}
                     row["counterpoint"] = spent | {"calls": used.calls}
-                journal.add(row)
+                await _write(journal, row)
                 done, failed = done + 1, failed + _is_error(row)
                 on_line(done, len(lines))
     return BatchReport(len(lines), done, failed, resumed)
+
+
+async def _write(journal: Journal, row: dict[str, Any]) -> None:
+    """Write a row while others go on: the disk must not hold up those who wait for an answer; what was begun is written to its end."""
+    writing = asyncio.ensure_future(asyncio.to_thread(journal.add, row))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await writing
+        raise
 
 
 def _may_heal(row: dict[str, Any]) -> bool:

@@ -217,7 +217,7 @@ class Pipeline:
         lacks = {name: needs - abilities(spec) for name, spec in self.pool.specs.items()} if needs else {}
         if not any(lacks.values()):
             return request
-        allowed = [n for n in lacks if (request.experts is None or n in request.experts) and n not in request.exclude]
+        allowed = self._answering(request)
         if allowed and all(lacks[name] for name in allowed):
             missing = frozenset.intersection(*(lacks[name] for name in allowed)) or needs
             raise AbilityError(
@@ -235,9 +235,7 @@ class Pipeline:
         small = [name for name, spec in self.pool.specs.items() if not fits(spec, request.messages, request.sampling)]
         if not small:
             return request
-        cards = {name: self.cards.get(name, Card()) for name in self.pool}
-        answering = [name for name, card in cards.items() if card.role != "constant" or card.matches(request.question)]
-        allowed = [n for n in answering if (request.experts is None or n in request.experts) and n not in request.exclude]
+        allowed = self._answering(request)
         if allowed and all(name in small for name in allowed):
             largest = max(allowed, key=lambda name: self.pool.specs[name].max_model_len)
             held = self.pool.specs[largest].max_model_len
@@ -246,6 +244,12 @@ class Pipeline:
                 f"holds {held} tokens; shorten the prompt or lower max_tokens"
             )
         return replace(request, exclude=tuple(dict.fromkeys((*request.exclude, *small))))
+
+    def _answering(self, request: Request) -> list[str]:
+        """Experts that may answer a request: those that it allows, but for constants that it does not match."""
+        cards = {name: self.cards.get(name, Card()) for name in self.pool}
+        answering = [name for name, card in cards.items() if card.role != "constant" or card.matches(request.question)]
+        return [n for n in answering if (request.experts is None or n in request.experts) and n not in request.exclude]
 
     def _situation(self, request: Request, last: Sequence[str]) -> Situation:
         """What the policy may know beside the scores: prices, the last turn's experts and, where it is wanted, who is loaded."""

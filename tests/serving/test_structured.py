@@ -1,6 +1,7 @@
 """Tools, schemas and log-probabilities through the endpoint's paths, by scripted experts."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -364,3 +365,51 @@ def test_a_schema_carries_its_name_and_strictness_to_servers() -> None:
     schema = Schema(json.dumps(CITY), "city", "A city.", True)
     told = {"name": "city", "schema": CITY, "strict": True, "description": "A city."}
     assert more_of(Sampling(schema=schema)) == {"response_format": {"type": "json_schema", "json_schema": told}}
+
+
+async def test_an_expert_that_answers_other_questions_only_does_not_count_as_one_that_can() -> None:
+    greeter = expert("greeter", say("Hello!"), role="constant", match=["hi"])
+    experts = [expert("a", say("x"), can=[]), greeter]
+    status, message = error_of(await post(experts, asked("Which city?", logprobs=True)))
+    assert (status, "needs logprobs, which no expert that may answer can: a;" in message) == (400, True)
+
+
+async def test_a_batch_keeps_to_schemas_and_names_what_nobody_can(tmp_path: Path) -> None:
+    from serving.batch import run_batch
+    from serving.pipeline import Pipeline
+
+    experts = [
+        expert("a", say("It is Rome."), can=["json_schema"]),
+        expert("b", call("Rome", "weather"), say(ROME), can=["json_schema", "tools"]),
+    ]
+    bodies = [
+        asked("Which?", response_format=BY_SCHEMA),
+        asked("What is the weather?", tools=[WEATHER]),
+        asked("Which?", logprobs=True, model="b"),
+    ]
+    lines = [json.dumps({"custom_id": str(at), "body": {"model": "mix"} | body}) for at, body in enumerate(bodies)]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    async with Pipeline.of(MixtureConfig.model_validate({"version": 1, "name": "mix", "experts": experts})) as mixture:
+        await run_batch(mixture, tmp_path / "in.jsonl", tmp_path / "out.jsonl", lambda done, total: None)
+    rows = {row["custom_id"]: row["response"] for row in map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())}
+    assert rows["0"]["body"]["choices"][0]["message"]["content"] == ROME
+    assert rows["1"]["body"]["choices"][0]["finish_reason"] == "tool_calls"
+    assert (rows["2"]["status_code"], "needs logprobs" in rows["2"]["body"]["error"]["message"]) == (400, True)
+
+
+async def test_a_recalled_answer_calls_the_same_tools() -> None:
+    gateway = Gateway(
+        MixtureConfig.model_validate(
+            {"version": 1, "name": "mix", "experts": [expert("a", call("Rome"))], "serving": {"cache": {"kind": "exact"}}}
+        )
+    )
+    await gateway.start()
+    try:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(make_app(gateway)), base_url="http://127.0.0.1") as client:
+            body = {"model": "mix"} | asked("What is the weather?", tools=[WEATHER])
+            first, again = [await client.post("/v1/chat/completions", json=body) for _ in range(2)]
+            other = await client.post("/v1/chat/completions", json=body | {"tool_choice": "none"})
+    finally:
+        await gateway.stop()
+    assert [each.headers["x-counterpoint-cache"] for each in (first, again, other)] == ["miss", "hit", "miss"]
+    assert again.json()["choices"] == first.json()["choices"]
