@@ -22,15 +22,15 @@ def canonical(answer: Answer) -> str:
     """
     if answer.tool_calls:
         calls = [{"name": call.name, "arguments": _read(call.arguments)} for call in answer.tool_calls]
-        return _written({"tool_calls": calls} | ({"text": answer.text.strip()} if answer.text.strip() else {}))
+        return form_of({"tool_calls": calls} | ({"text": answer.text.strip()} if answer.text.strip() else {}))
     value = _read(answer.text.strip())
-    return value if isinstance(value, str) else _written(value)
+    return value if isinstance(value, str) else form_of(value)
 
 
 def _read(text: str) -> Any:
     try:
         value = json.loads(text)
-        return text if isinstance(value, str) else _plain(value)
+        return text if isinstance(value, str) else _plain(value)  # here, where what nests too deep is told
     except (ValueError, RecursionError):
         return text
 
@@ -44,8 +44,14 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _written(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+def form_of(value: Any) -> str:
+    """A value of JSON as text, the same for equal ones.
+
+    Example:
+        >>> form_of({"b": 1.0, "a": True})
+        '{"a":true,"b":1}'
+    """
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
 
 
 def whole(answer: Answer, answers: Sequence[Answer], support: Sequence[tuple[str, float]]) -> Answer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from data.records import CounterpointError
-from serving.cli_common import ConfigOption, JsonOption, config_of, prepare, run_until_done
+from serving.cli_common import ConfigOption, JsonOption, config_of, kinds_of, prepare, run_until_done
 from serving.cli_router import left_out
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def measure_kinds_of(
     from serving.evaluation.aggregation import gaps, measure_kinds, systems_of
     from serving.show import console, progress_bars, systems_table
 
-    mixture, wanted, kinds = config_of(config), read_tasks(tasks), _kinds(kind)
+    mixture, wanted, kinds = config_of(config), read_tasks(tasks), kinds_of(kind)
     prepare(mixture)
     with progress_bars() as tick:
         outcomes = run_until_done(measure_kinds(mixture, wanted, [*kinds.items()], output, tick, sampling=Sampling(max_tokens)))
@@ -305,7 +305,7 @@ def choose(
     from serving.journal import read_rows
     from serving.show import console
 
-    kinds = _kinds(kind)
+    kinds = kinds_of(kind)
     by_kind = shared_of(outcomes_of([row for path in measured for row in read_rows(path)]), list(kinds))
     first = next(iter(by_kind.values()))
     choice = Choice.fit(
@@ -321,30 +321,3 @@ def choose(
     console.print(
         f"choice among {', '.join(choice.names)}, fitted on {len(first)} questions, in {output}; best as a whole: {choice.names[0]}"
     )
-
-
-def _kinds(given: list[str] | None) -> dict[str, dict[str, Any]]:
-    """Kinds of aggregators with their settings, by name.
-
-    Raises:
-        CounterpointError: One is no kind, or is there twice.
-    """
-    import yaml
-
-    from serving.config import AggregatorConfig
-
-    made: dict[str, dict[str, Any]] = {}
-    for text in given or ["best", "vote", "weighted"]:
-        name, _, settings = text.partition("=")
-        try:
-            read = yaml.safe_load(settings) if settings else {}
-        except yaml.YAMLError as error:
-            raise CounterpointError(f"--kind {name}: {settings!r} is no mapping of settings") from error
-        if not isinstance(read, dict) or name in made:
-            raise CounterpointError(f"--kind wants NAME or NAME={{settings}}, each NAME once, not {text!r}")
-        made[name] = {"kind": name} | read
-        try:
-            AggregatorConfig(**made[name]).build()
-        except ValueError as error:
-            raise CounterpointError(f"--kind {name}: {str(error).partition('Value error, ')[2].partition(' [')[0] or error}") from error
-    return made

@@ -10,6 +10,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from data.records import CounterpointError
+
 T = TypeVar("T")
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The mixture's YAML; without it, the mixture that ships.")]
@@ -56,3 +58,30 @@ def prepare(config: Any) -> None:
         say(line)
     for model, revision in dict.fromkeys((s.model, s.revision) for s in expert_specs(config) if s.engine in ("vllm", "transformers")):
         resolve(model, revision, say)
+
+
+def kinds_of(given: list[str] | None) -> dict[str, dict[str, Any]]:
+    """Kinds of aggregators with their settings, by name.
+
+    Raises:
+        CounterpointError: One is no kind, or is there twice.
+    """
+    import yaml
+
+    from serving.config import AggregatorConfig
+
+    made: dict[str, dict[str, Any]] = {}
+    for text in given or ["best", "vote", "weighted"]:
+        name, _, settings = text.partition("=")
+        try:
+            read = yaml.safe_load(settings) if settings else {}
+        except yaml.YAMLError as error:
+            raise CounterpointError(f"{name}: {settings!r} is no mapping of settings") from error
+        if not isinstance(read, dict) or name in made:
+            raise CounterpointError(f"wanted NAME or NAME={{settings}}, each NAME once, not {text!r}")
+        made[name] = {"kind": name} | read
+        try:
+            AggregatorConfig(**made[name]).build()
+        except ValueError as error:
+            raise CounterpointError(f"{name}: {str(error).partition('Value error, ')[2].partition(' [')[0] or error}") from error
+    return made

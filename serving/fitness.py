@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 
@@ -12,6 +13,13 @@ UNFIT = "unfit"
 """The code of the error of an answer that is not what was asked for."""
 
 
+async def as_asked(answer: Answer, sampling: Sampling) -> Answer:
+    """An answer as it may stand; what there is to check of it is checked in a thread, so that others go on."""
+    if answer.error is not None or not (sampling.schema or sampling.tools or answer.tool_calls):
+        return answer
+    return await asyncio.to_thread(checked, answer, sampling)
+
+
 def checked(answer: Answer, sampling: Sampling) -> Answer:
     """An answer as it may stand: itself, or a failed one that says why; what it took counts either way.
 
@@ -20,8 +28,6 @@ def checked(answer: Answer, sampling: Sampling) -> Answer:
         >>> checked(Answer("It is 4.", "a"), Sampling(schema=ANY_OBJECT)).error
         'its text does not fit the schema: it is no JSON: Expecting value: line 1 column 1 (char 0)'
     """
-    if answer.error is not None or not (sampling.schema or sampling.tools or answer.tool_calls):
-        return answer
     wrong = _wrong_calls(answer.tool_calls, sampling)
     if wrong is None and sampling.schema is not None and not answer.tool_calls:
         wrong = misfit(sampling.schema.text, answer.text)

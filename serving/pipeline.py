@@ -33,7 +33,7 @@ from serving.account import account, open_account
 from serving.asking import Asking, Event
 from serving.config import MixtureConfig, cards_of, expert_specs
 from serving.figures import Figures
-from serving.fitness import UNFIT, checked
+from serving.fitness import UNFIT, as_asked
 
 TURNS = 32
 """Turns that are looked at to find where a conversation was routed; of a longer one, the latest."""
@@ -395,12 +395,12 @@ class Pipeline:
             if request.sampling.max_tokens is None and self.tokens is not None:
                 how |= {"max_tokens": budget_tokens(hardness, *self.tokens)}
             final = final and request.sampling.schema is None  # a text is checked before it goes out
-            answer = asking.told(checked(await asking.call(expert, request.messages, final=final, **how), request.sampling))
+            answer = asking.told(await as_asked(await asking.call(expert, request.messages, final=final, **how), request.sampling))
             other = self._next_best(request, route, [*asking.instead.values()])
             if answer.error_code not in ("unavailable", UNFIT) or expert in asking.written or other is None:
                 return answer
             asking.instead[expert] = other
-            second = checked(await asking.call(other, request.messages, final=final, **how), request.sampling)
+            second = await as_asked(await asking.call(other, request.messages, final=final, **how), request.sampling)
             return answer if second.error is not None else asking.told(second)
 
         samples = [experts[:at].count(expert) for at, expert in enumerate(experts)]

@@ -22,7 +22,7 @@ from serving.structured import (
     Tools,
     Wire,
     calls_json,
-    check_choice,
+    check_tools,
     logprobs_json,
     tools_settings,
 )
@@ -192,7 +192,7 @@ class ChatRequest(_Asked):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        check_choice(self.tools, self.tool_choice)
+        check_tools(self.tools, self.tool_choice)
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs: needs logprobs, true")
         called = {call.id for message in self.messages for call in message.tool_calls or ()}

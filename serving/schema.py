@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NoReturn
 
+from aggregator.structured import form_of
 from data.records import CounterpointError
 
-MAX_BYTES = 64 << 10
+MAX_BYTES = 32 << 10
 """Longest schema."""
-MOST_REFERENCES = 10_000
-"""References that are followed for one answer: a schema of a few lines can ask for billions."""
-PATTERNS_S = 0.2
-"""Seconds that all patterns together may take for one answer: some take years."""
+CHECK_S = 0.5
+"""Seconds of work that the check of one answer may take: a schema of a few lines can ask for years."""
 
 _UNBOUNDED = ("$dynamicRef", "$recursiveRef", "patternProperties", "unevaluatedItems", "unevaluatedProperties")
 _NAMED = ("$defs", "definitions", "dependentSchemas", "properties")
@@ -63,38 +63,39 @@ def checker(text: str) -> Check:
 
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise SchemaError(f"the schema is longer than {MAX_BYTES} bytes")
-    schema = json.loads(text)
-    left = [0]  # references that may still be followed: checks never overlap
-    left_s = [0.0]  # and seconds for patterns
+    alone, ends = threading.Lock(), [0.0]  # one check at a time, and when its work must be done
 
-    def bounded(follow: Any) -> Any:
-        def ref(validator: Any, target: Any, instance: Any, part: Any) -> Iterator[Any]:
-            left[0] -= 1
-            if left[0] < 0:
-                raise _TooMuch(f"it takes more than {MOST_REFERENCES} references to check")
-            yield from follow(validator, target, instance, part)
+    def bounded(keyword: Any) -> Any:
+        def validate(validator: Any, wanted: Any, instance: Any, part: Any) -> Iterator[Any]:
+            if time.thread_time() > ends[0]:
+                raise _TooMuch
+            yield from keyword(validator, wanted, instance, part) or ()
 
-        return ref
+        return validate
 
     def pattern(validator: Any, wanted: str, instance: Any, part: Any) -> Iterator[Any]:
         if not isinstance(instance, str):
             return
-        began = time.monotonic()
         try:
-            found = regex.search(wanted, instance, timeout=max(left_s[0], 1e-6))
+            found = regex.search(wanted, instance, timeout=max(ends[0] - time.thread_time(), 1e-6))
         except TimeoutError as error:
-            raise _TooMuch(f"the pattern {wanted[:80]!r} takes too long to check") from error
-        left_s[0] -= time.monotonic() - began
+            raise _TooMuch from error
         if not found:
             yield jsonschema.ValidationError(f"{instance!r} does not match {wanted!r}")
 
+    def unique(validator: Any, wanted: bool, instance: Any, part: Any) -> Iterator[Any]:
+        if wanted and isinstance(instance, list) and len({form_of(each) for each in instance}) < len(instance):
+            yield jsonschema.ValidationError("its items are not unique")
+
     try:
+        schema = json.loads(text)
         patterns, references = _walk(schema)
         base = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         base.check_schema(schema)
         for each in patterns:
             regex.compile(each)
-        kind = jsonschema.validators.extend(base, {"$ref": bounded(base.VALIDATORS["$ref"]), "pattern": pattern})
+        keywords = {**base.VALIDATORS, "pattern": pattern, "uniqueItems": unique}
+        kind = jsonschema.validators.extend(base, {name: bounded(keyword) for name, keyword in keywords.items()})
         validator = kind(schema, registry=Registry())
         for each in dict.fromkeys(references):
             validator._resolver.lookup(each)
@@ -108,11 +109,12 @@ def checker(text: str) -> Check:
         raise SchemaError("the schema nests too deep") from error
 
     def check(value: Any) -> str | None:
-        left[0], left_s[0] = MOST_REFERENCES, PATTERNS_S
         try:
-            wrong = next(validator.iter_errors(value), None)
-        except _TooMuch as error:
-            return str(error)
+            with alone:
+                ends[0] = time.thread_time() + CHECK_S
+                wrong = next(validator.iter_errors(value), None)
+        except _TooMuch:
+            return "it takes too long to check"
         except RecursionError:
             return "it nests too deep"
         except ArithmeticError as error:  # numbers that no machine compares

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from data.records import ANY_OBJECT, Answer, CounterpointError, Schema, TokenLogprob, ToolCall
-from serving.schema import checker
+from serving.schema import MAX_BYTES, checker
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
@@ -38,6 +38,8 @@ def _is_schema(value: dict[str, Any] | None) -> dict[str, Any] | None:
             checker(json.dumps(value))
         except CounterpointError as error:
             raise ValueError(str(error)) from error
+        except RecursionError as error:
+            raise ValueError("the schema nests too deep") from error
     return value
 
 
@@ -48,8 +50,6 @@ class Function(Wire):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
-
-    _parameters = field_validator("parameters")(_is_schema)
 
 
 class Tool(Wire):
@@ -164,12 +164,20 @@ def tools_settings(tools: list[Tool] | None, choice: ToolChoice | None, parallel
     return {"tools": texts, "tool_choice": made, "parallel_tool_calls": parallel is not False}
 
 
-def check_choice(tools: list[Tool] | None, choice: ToolChoice | None) -> None:
-    """Check that what must be called is there.
+def check_tools(tools: list[Tool] | None, choice: ToolChoice | None) -> None:
+    """Check that what must be called is there, and that what arguments are held to can be checked.
 
     Raises:
-        ValueError: It is not.
+        ValueError: It is not, or cannot.
     """
+    held = [tool.function for tool in tools or () if tool.function.strict and tool.function.parameters is not None]
+    if sum(len(json.dumps(function.parameters)) for function in held) > MAX_BYTES:
+        raise ValueError(f"tools: the parameters of strict functions are longer than {MAX_BYTES} bytes together")
+    for function in held:
+        try:
+            _is_schema(function.parameters)
+        except ValueError as error:
+            raise ValueError(f"tools: the parameters of {function.name!r}: {error}") from error
     names = [tool.function.name for tool in tools or ()]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"tools: two are called {twice[0]!r}")

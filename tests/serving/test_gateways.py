@@ -120,7 +120,8 @@ def test_a_batch_can_be_cancelled_through_any_gateway(endpoint: Endpoint) -> Non
     content = "\n".join(json.dumps(line) for line in lines).encode()
     for _ in range(3):
         file = endpoint.call("POST", "/v1/files", data={"purpose": "batch"}, files={"file": ("in.jsonl", content)}).json()["id"]
-        made = endpoint.call("POST", "/v1/batches", json={"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"})
+        wanted = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        made = endpoint.call("POST", "/v1/batches", json=wanted)
         assert made.status_code == 200, made.text
         ended = endpoint.call("POST", f"/v1/batches/{made.json()['id']}/cancel").json()
         assert ended["status"] == "cancelled"

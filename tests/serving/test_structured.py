@@ -121,7 +121,7 @@ async def test_a_cut_answer_says_that_it_was_cut() -> None:
         ({"pattern": "("}, "'(' is not a 'regex'"),
         ({"patternProperties": {"(a+)+$": {}}}, "patternProperties is not supported"),
         ({"$schema": []}, "$schema must be a text"),
-        ({"description": "x" * 70_000}, "longer than 65536 bytes"),
+        ({"description": "x" * 70_000}, "longer than 32768 bytes"),
     ],
 )
 async def test_a_schema_that_cannot_be_checked_is_refused(schema: dict[str, Any], words: str) -> None:
@@ -132,12 +132,26 @@ async def test_a_schema_that_cannot_be_checked_is_refused(schema: dict[str, Any]
     assert words in message
 
 
+async def test_what_strict_functions_take_is_bounded_all_together_and_must_be_schemas() -> None:
+    def tools(schema: dict[str, Any], count: int, strict: bool = True) -> list[dict[str, Any]]:
+        return [{"type": "function", "function": {"name": f"f{at}", "parameters": schema, "strict": strict}} for at in range(count)]
+
+    able = [expert("a", say("x"), max_model_len=100_000)]
+    status, message = error_of(await post(able, asked("Which?", tools=tools({"description": "x" * 10_000}, 4))))
+    assert (status, message) == (400, "tools: the parameters of strict functions are longer than 32768 bytes together")
+    status, message = error_of(await post(able, asked("Which?", tools=tools({"$ref": "http://127.0.0.1:1/x"}, 1))))
+    assert (status, message.startswith("tools: the parameters of 'f0': $ref: a schema refers to its own parts only")) == (400, True)
+    assert (await post(able, asked("Which?", tools=tools({"description": "x" * 10_000}, 4, strict=False)))).status_code == 200
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "schema",
     [
         {"properties": {"a": {"pattern": "^(a|a)*$"}}},
         {"properties": {"many": {"items": {"pattern": "^(?:(?=(?:a|a)*c)x|a*)$"}}}},
+        {"properties": {"many": {"items": {"anyOf": [*({"const": n} for n in range(1000)), {}]}}}},
+        {"properties": {"many": {"items": {"enum": [*({"n": n} for n in range(1000)), "a" * 14]}}}},
         {"$defs": {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)} | {"d40": {}}, "$ref": "#/$defs/d0"},
         {"allOf": [{"$ref": "#"}]},
     ],
@@ -145,9 +159,9 @@ async def test_a_schema_that_cannot_be_checked_is_refused(schema: dict[str, Any]
 async def test_a_schema_that_would_take_years_ends(schema: dict[str, Any]) -> None:
     text = json.dumps({"a": "a" * 60 + "b", "many": ["a" * 14] * 100_000}, separators=(",", ":"))
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    status, message = error_of(await post([expert("a", say(text))], asked("Which?", response_format=form)))
+    status, message = error_of(await post([expert("a", say(text), max_model_len=100_000)], asked("Which?", response_format=form)))
     assert status == 502
-    assert "too long to check" in message or "references to check" in message or "nests too deep" in message
+    assert "takes too long to check" in message or "nests too deep" in message
 
 
 async def test_a_property_may_be_called_like_a_keyword() -> None:
