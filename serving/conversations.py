@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, tup
 
 from data.records import CounterpointError
 from serving.store import Store
-from serving.tables import Conversation
+from serving.tables import Conversation, keys
 from serving.tables import conversations as table
 
 MOST = 2000
@@ -87,6 +88,7 @@ class Conversations:
         now = time.time()
         made = Conversation(new_id(now), title or _title(messages), list(messages), now)
         with self._database.writing() as connection:
+            connection.execute(select(keys.c.id).where(keys.c.id == owner).with_for_update(key_share=True))  # two at once are counted
             count = connection.execute(select(func.count()).select_from(table).where(_own(owner))).scalar_one()
             if count >= MOST:
                 raise ConversationError(f"a key keeps at most {MOST} conversations: delete some")
@@ -121,7 +123,7 @@ class Conversations:
             ConversationError: It would become too large.
         """
         with self._database.writing() as connection:
-            if (before := _one(connection, owner, id)) is None:
+            if (before := _one(connection, owner, id, locked=True)) is None:
                 return None
             now = [*(before.messages if messages is None else messages), *append]
             _check(now)
@@ -158,8 +160,11 @@ class Conversations:
                 if connection.execute(mark).one_or_none() is None:
                     raise ConversationError(f"after: no conversation of yours has the id {after[:80]!r}")
                 wanted = wanted.where(order < mark.scalar_subquery())
-            rows = connection.execute(wanted.order_by(table.c.updated_at.desc(), table.c.id.desc()))
-            return [*_first(rows, limit, query)]
+            wanted = wanted.order_by(table.c.updated_at.desc(), table.c.id.desc())
+            # without it PostgreSQL's driver would bring every message of every conversation before the first is looked at
+            wanted = wanted if query is not None else wanted.limit(max(limit, 0))
+            with closing(connection.execute(wanted, execution_options={"yield_per": 20})) as rows:
+                return [*_first(rows, limit, query)]
 
 
 def _first(rows: Iterator[Row[Any]], limit: int, query: str | None) -> Iterator[Heading]:
@@ -215,9 +220,10 @@ def _own(owner: str) -> ColumnElement[bool]:
     return table.c.owner == owner
 
 
-def _one(connection: Connection, owner: str, id: str) -> Conversation | None:
+def _one(connection: Connection, owner: str, id: str, *, locked: bool = False) -> Conversation | None:
     columns = (table.c.id, table.c.title, table.c.messages, table.c.updated_at)
-    row = connection.execute(select(*columns).where(_own(owner), table.c.id == id)).one_or_none()
+    wanted = select(*columns).where(_own(owner), table.c.id == id)
+    row = connection.execute(wanted.with_for_update() if locked else wanted).one_or_none()
     return None if row is None else Conversation(row.id, row.title, row.messages, row.updated_at)
 
 

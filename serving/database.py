@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import URL, make_url
@@ -16,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemy
 
 from data.records import CounterpointError
 from data.versions import flush_folder
+from serving import postgresql
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 """One module a version of the tables, in alembic's form: `revision`, a whole number as text, `down_revision`, `upgrade()`."""
@@ -28,7 +32,7 @@ class StoreError(CounterpointError):
 
 
 class Database:
-    """Connections that read, and one at a time that writes.
+    """Connections that read, and such that write: in SQLite one at a time, in PostgreSQL several, each with the rows that it locks.
 
     Args:
         url: `sqlite:///` and a path, or PostgreSQL's.
@@ -45,8 +49,9 @@ class Database:
         self.name = self.url.render_as_string(hide_password=True)
         self.one_writer = threading.Lock()
         """SQLite has one writer anyway; threads that queue here never wait too long for its lock."""
+        self._counting, self._under_way, self._closed = threading.Lock(), 0, False
         with one_line(self.name):
-            if self.url.get_backend_name() == "sqlite":
+            if self.in_file:
                 _make_file(Path(str(self.url.database)))
             self.engine = _engine(self.url)
             try:
@@ -55,9 +60,31 @@ class Database:
                 self.engine.dispose()
                 raise
 
+    @property
+    def in_file(self) -> bool:
+        """Whether it is a file, of SQLite; else it is on a server."""
+        return self.url.get_backend_name() == "sqlite"
+
     def close(self) -> None:
-        """Close the connections."""
-        self.engine.dispose()
+        """Close the connections; those that threads still use are closed when the last of them is done."""
+        with self._counting:
+            self._closed, last = True, not self._under_way
+        if last:
+            self.engine.dispose()
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        with self._counting:
+            self._under_way += 1
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        finally:
+            with self._counting:
+                self._under_way -= 1
+                last = self._closed and not self._under_way
+            if last:
+                self.engine.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -66,24 +93,34 @@ class Database:
         Raises:
             StoreError: The database fails.
         """
-        with one_line(self.name), self.engine.connect() as connection:
-            yield connection
+        with one_line(self.name), self._connected() as connection:
+            yield connection if self.in_file else connection.execution_options(**postgresql.READS)
 
     @contextmanager
-    def writing(self, *, foreign_keys: bool = True) -> Iterator[Connection]:
+    def writing(self, *, foreign_keys: bool = True, alone: bool = False) -> Iterator[Connection]:
         """A connection whose writes are on the disk when the block ends, or undone when it raises.
+
+        What is read in the block and must still be so when it is written needs a lock, `with_for_update`: SQLite has one writer and
+        needs none, PostgreSQL does.
+
+        Args:
+            foreign_keys: Whether SQLite looks after them.
+            alone: Whether nobody else, in any process, is in such a block meanwhile; for what changes rows of several owners.
 
         Raises:
             StoreError: The database fails, or a row breaks a rule of the tables.
         """
-        with one_line(self.name), self.one_writer, self.engine.connect() as connection:
-            connection = connection.execution_options(counterpoint_writes=True, counterpoint_foreign_keys=foreign_keys)
+        options = {"counterpoint_writes": True, "counterpoint_foreign_keys": foreign_keys} if self.in_file else postgresql.WRITES
+        with one_line(self.name), self.one_writer if self.in_file else nullcontext(), self._connected() as connection:
+            connection = connection.execution_options(**options)
             with connection.begin():
+                if alone and not self.in_file:
+                    postgresql.wait_to_be_alone(connection)
                 yield connection
 
     def empty_log(self) -> None:
         """Have SQLite's write-ahead log, which still holds what was deleted, written to the file and emptied."""
-        if self.url.get_backend_name() == "sqlite":
+        if self.in_file:
             with one_line(self.name), closing(sqlite3.connect(str(self.url.database), timeout=BUSY_S)) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -96,7 +133,9 @@ class Database:
         script = ScriptDirectory(folder, version_locations=[folder])
         known = [revision.revision for revision in script.walk_revisions()]
         newest = known[0]
-        with self.writing(foreign_keys=False) as connection:  # altering a table in SQLite drops and remakes it
+        with self.writing(foreign_keys=False, alone=True) as connection:  # altering a table in SQLite drops and remakes it
+            if not self.in_file and (encoding := postgresql.encoding(connection)) != "UTF8":
+                raise StoreError(f"the store {self.name} is in a database of encoding {encoding}: make it with ENCODING 'UTF8'")
             context = MigrationContext.configure(connection)
             version = context.get_current_revision()
             if version == newest:
@@ -116,7 +155,7 @@ class Database:
                 for revision in reversed([*script.iterate_revisions(newest, version or "base")]):
                     revision.module.upgrade()
             context.stamp(script, newest)
-            if connection.dialect.name == "sqlite" and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
+            if self.in_file and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
                 raise StoreError(f"the store {self.name} cannot be brought to version {newest}: {broken[0]} names keys that are gone")
 
 
@@ -189,12 +228,13 @@ def one_line(name: str) -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        text = " ".join(str(error.orig).split())
+        text = " ".join(postgresql.reason(error.orig or error).split())
         known = "no key has this id" if "foreign key" in text.lower() else text
         raise StoreError(f"the store {name} refuses a row: {known}") from error
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error.strerror or error if isinstance(error, OSError) else error
-        raise StoreError(f"the store {name} cannot be used: {' '.join(str(reason).split())}") from error
+        cause = error.orig if isinstance(error, DBAPIError) else error.strerror or error if isinstance(error, OSError) else error
+        reason = postgresql.reason(cause) if isinstance(cause, BaseException) else str(cause)
+        raise StoreError(f"the store {name} cannot be used: {' '.join(reason.split())}") from error
 
 
 def _read_url(url: str) -> URL:
@@ -233,10 +273,10 @@ def _engine(url: URL) -> Engine:
     """Make the engine; SQLite's connections flush what they commit, and begin what writes as writers."""
     if url.get_backend_name() != "sqlite":
         try:
-            return create_engine(url, hide_parameters=True, pool_pre_ping=True)
-        except ModuleNotFoundError as error:
+            return postgresql.server_engine(url, busy_s=BUSY_S, json_serializer=_json)
+        except ImportError as error:
             raise StoreError("a store in PostgreSQL needs psycopg: install counterpoint-server[postgres]") from error
-    engine = create_engine(url, hide_parameters=True, pool_size=8, max_overflow=-1, connect_args={"timeout": BUSY_S})
+    engine = create_engine(url, hide_parameters=True, json_serializer=_json, pool_size=8, max_overflow=-1, connect_args={"timeout": BUSY_S})
 
     @event.listens_for(engine, "connect")
     def connected(connection: sqlite3.Connection, _: object) -> None:
@@ -251,3 +291,27 @@ def _engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("counterpoint_writes") else "BEGIN")
 
     return engine
+
+
+def _json(value: Any) -> str:
+    """A value as JSON, for which a number that is none is null; PostgreSQL refuses what Python writes for it.
+
+    Example:
+        >>> _json({"a": [1.5, float("nan")]})
+        '{"a": [1.5, null]}'
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _finite(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_finite(each) for each in value]
+        case float() if not isfinite(value):
+            return None
+    return value

@@ -52,8 +52,8 @@ class Store:
     id of somebody else's is as unknown as one that nobody has. What a method has written when it returns is on the disk.
 
     The file of SQLite is readable by its owner only, and what is deleted is overwritten. Several processes may share it.
-    PostgreSQL, by a URL such as `postgresql://user:password@host/name` and with the extra `postgres`, takes the same code, but no test
-    here runs on it.
+    PostgreSQL, by a URL such as `postgresql://user:password@host/name` and with the extra `postgres`, takes the same code; who may read
+    it and when what is deleted is overwritten is the server's matter, and a NUL in a title, a comment or a file's name becomes U+FFFD.
 
     Args:
         url: `sqlite:///` and a path, or PostgreSQL's.
@@ -150,11 +150,11 @@ class Store:
             BudgetError: The budget cannot hold it.
         """
         with self._writing() as connection:
-            budget = select(tables.keys.c.budget_nano).where(tables.keys.c.id == owner).with_for_update()
+            # the key's row is locked, so that of those who ask at the same time each sees what the one before has set aside
+            budget = select(tables.keys.c.budget_nano).where(tables.keys.c.id == owner).with_for_update(key_share=True)
             left: int | None = connection.execute(budget).scalar_one_or_none()
             if left is not None:
-                spent, held = self._total(connection, tables.spend, owner), self._total(connection, tables.holds, owner)
-                left -= spent + held
+                left -= self._total(connection, owner, tables.spend, tables.holds)
                 if _nano(usd) > left:
                     raise BudgetError(f"wanted ${usd:.6f}, ${max(0, left) / NANO:.6f} is left", max(0, left) / NANO)
             row = {"owner": owner, "id": id, "usd_nano": _nano(usd), "at": time.time() if at is None else at}
@@ -201,7 +201,7 @@ class Store:
     def held(self, owner: str) -> float:
         """US dollars that requests under way may still cost."""
         with self._reading() as connection:
-            return self._total(connection, tables.holds, owner) / NANO
+            return self._total(connection, owner, tables.holds) / NANO
 
     def spend(self, owner: str) -> Spend:
         """What a key has used in all."""
@@ -217,8 +217,10 @@ class Store:
         return {day: _spend(sums) for day, *sums in rows}
 
     @staticmethod
-    def _total(connection: Connection, table: Table, owner: str) -> int:
-        return int(connection.execute(_select(table, owner, columns=(func.coalesce(func.sum(table.c.usd_nano), 0),))).scalar_one())
+    def _total(connection: Connection, owner: str, *of: Table) -> int:
+        """What the rows of a key come to, in one statement: between two, a hold could become spend and be in neither."""
+        sums = [_select(table, owner, columns=(func.coalesce(func.sum(table.c.usd_nano), 0),)).scalar_subquery() for table in of]
+        return sum(map(int, connection.execute(select(*sums)).one()))
 
     # Feedback
 
@@ -339,7 +341,7 @@ class Store:
 
     def forget(self, owner: str) -> int:
         """Delete all that a key has said and kept, and give the number of rows. The key itself stays, and so does what it has spent."""
-        with self._writing() as connection:
+        with self._writing(alone=True) as connection:
             gone = sum(connection.execute(_delete(table, owner)).rowcount for table in FORGOTTEN)
         self._database.empty_log()
         return gone
@@ -364,7 +366,7 @@ class Store:
             delete(tables.batches).where(ended < before, batches.status.not_in(RUNNING)),
             update(tables.feedback).where(feedback.at < before, feedback.comment.is_not(None)).values(comment=None),
         ]
-        with self._writing() as connection:
+        with self._writing(alone=True) as connection:
             gone = sum(connection.execute(change).rowcount for change in changes)
         self._database.empty_log()
         return gone

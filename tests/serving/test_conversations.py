@@ -1,6 +1,5 @@
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,14 +12,9 @@ from serving.store import Store
 from tests.serving.test_gateway import FRANCE, chat, made_key, served
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'store.db'}"
-
-
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with Store(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'store.db'}") as made:
+def shared(new_url: Callable[[], str]) -> Iterator[Store]:
+    with Store(new_url()) as made:
         yield made
 
 

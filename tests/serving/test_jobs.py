@@ -1,11 +1,11 @@
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from serving.forgetting import journals_of
 from serving.keys import Keys
 from serving.store import Store
 from tests.serving.test_gateway import FRANCE, chat, made_key, served
@@ -20,12 +20,12 @@ def lines(*texts: str) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
-def settings(tmp_path: Path, **more: Any) -> dict[str, Any]:
+def settings(url: str, **more: Any) -> dict[str, Any]:
     experts = [
         {"name": name, "model": "-", "engine": "scripted", "options": {"script": SLOW}, "price": {"input": 1.0, "output": 1.0}}
         for name in "ab"
     ]
-    return {"experts": experts, "serving": {"store": f"sqlite:///{tmp_path / 'store.db'}", **more}}
+    return {"experts": experts, "serving": {"store": url, **more}}
 
 
 async def begun(client: httpx.AsyncClient, content: bytes, headers: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
@@ -44,8 +44,8 @@ async def ended(client: httpx.AsyncClient, id: str, headers: dict[str, str] | No
     raise AssertionError(f"the batch did not end: {batch}")
 
 
-async def test_a_batch_is_answered_line_by_line_and_filed(tmp_path: Path) -> None:
-    async with served(**settings(tmp_path)) as client:
+async def test_a_batch_is_answered_line_by_line_and_filed(url: str) -> None:
+    async with served(**settings(url)) as client:
         made = await begun(client, lines(FRANCE, "please break", FRANCE), metadata={"of": "mine"})
         assert (made["object"], made["status"], made["metadata"]["of"]) == ("batch", "in_progress", "mine")
         assert json.loads(made["metadata"]["counterpoint_calls"]) == {"a": 3, "b": 3}
@@ -59,13 +59,13 @@ async def test_a_batch_is_answered_line_by_line_and_filed(tmp_path: Path) -> Non
     assert answers == {"line-0": "Paris", "line-2": "Paris"}
     assert [json.loads(row)["custom_id"] for row in errors] == ["line-1"]
     assert [each["id"] for each in listed] == [made["id"]]
-    assert not [*(tmp_path / "batches").iterdir()]  # nothing is left beside the store
+    assert not [*journals_of(url).iterdir()]  # nothing is left beside the store
 
 
-async def test_a_batch_goes_on_after_the_endpoint_has_ended_and_asks_no_line_twice(tmp_path: Path) -> None:
-    async with served(**settings(tmp_path)) as client:
+async def test_a_batch_goes_on_after_the_endpoint_has_ended_and_asks_no_line_twice(url: str) -> None:
+    async with served(**settings(url)) as client:
         id = (await begun(client, lines(FRANCE, "a slow one", FRANCE)))["id"]
-        journal = tmp_path / "batches" / f"{id}.out.jsonl"
+        journal = journals_of(url) / f"{id}.out.jsonl"
         for _ in range(100):
             if journal.exists() and len(journal.read_bytes().splitlines()) == 2:
                 break
@@ -73,7 +73,7 @@ async def test_a_batch_goes_on_after_the_endpoint_has_ended_and_asks_no_line_twi
     assert len(journal.read_bytes().splitlines()) == 2
     SLOW[0]["delay_s"] = 0.0
     try:
-        async with served(**settings(tmp_path)) as client:
+        async with served(**settings(url)) as client:
             batch = await ended(client, id)
             rows = (await client.get(f"/v1/files/{batch['output_file_id']}/content")).text.splitlines()
     finally:
@@ -82,11 +82,11 @@ async def test_a_batch_goes_on_after_the_endpoint_has_ended_and_asks_no_line_twi
     assert sorted(json.loads(row)["custom_id"] for row in rows) == ["line-0", "line-1", "line-2"]
 
 
-async def test_a_cancelled_batch_keeps_what_was_answered(tmp_path: Path) -> None:
-    async with served(**settings(tmp_path)) as client:
+async def test_a_cancelled_batch_keeps_what_was_answered(url: str) -> None:
+    async with served(**settings(url)) as client:
         id = (await begun(client, lines(FRANCE, "a slow one")))["id"]
         for _ in range(100):
-            if (tmp_path / "batches" / f"{id}.out.jsonl").exists():
+            if (journals_of(url) / f"{id}.out.jsonl").exists():
                 break
             await asyncio.sleep(0.05)
         await asyncio.sleep(0.3)
@@ -96,10 +96,9 @@ async def test_a_cancelled_batch_keeps_what_was_answered(tmp_path: Path) -> None
         assert again["status"] == "cancelled"
 
 
-async def test_batches_and_files_of_one_key_are_unknown_to_another(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path / 'store.db'}"
-    mine, other = made_key(store), made_key(store)
-    async with served(**settings(tmp_path, keys=True)) as client:
+async def test_batches_and_files_of_one_key_are_unknown_to_another(url: str) -> None:
+    mine, other = made_key(url), made_key(url)
+    async with served(**settings(url, keys=True)) as client:
         made = await begun(client, lines(FRANCE), mine)
         await ended(client, made["id"], mine)
         for path in (f"/v1/batches/{made['id']}", f"/v1/files/{made['input_file_id']}", f"/v1/files/{made['input_file_id']}/content"):
@@ -113,16 +112,15 @@ async def test_batches_and_files_of_one_key_are_unknown_to_another(tmp_path: Pat
         assert (await client.delete(f"/v1/files/{made['input_file_id']}", headers=mine)).json()["deleted"] is True
 
 
-async def test_a_batchs_price_is_spent_once_and_must_fit_into_the_budget(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path / 'store.db'}"
-    rich, poor = made_key(store, budget_usd=1.0), made_key(store, budget_usd=0.000001)
-    async with served(**settings(tmp_path, keys=True)) as client:
+async def test_a_batchs_price_is_spent_once_and_must_fit_into_the_budget(url: str) -> None:
+    rich, poor = made_key(url, budget_usd=1.0), made_key(url, budget_usd=0.000001)
+    async with served(**settings(url, keys=True)) as client:
         made = await begun(client, lines(FRANCE, FRANCE), rich)
         batch = await ended(client, made["id"], rich)
         refused = await begun(client, lines(FRANCE), poor)
     assert batch["status"] == "completed"
     assert refused["error"]["code"] == "insufficient_quota"
-    with Store(store) as opened:
+    with Store(url) as opened:
         owner = next(key.id for key in Keys(opened).list() if key.budget_usd == 1.0)
         assert opened.spend(owner).usd > 0
         assert opened.held(owner) == 0
@@ -137,8 +135,8 @@ async def test_a_batchs_price_is_spent_once_and_must_fit_into_the_budget(tmp_pat
         ({"input_file_id": "f", "endpoint": "/v1/chat/completions", "completion_window": "1h"}, "completion_window"),
     ],
 )
-async def test_a_batch_that_cannot_begin_says_why(tmp_path: Path, body: dict[str, Any], message: str) -> None:
-    async with served(**settings(tmp_path)) as client:
+async def test_a_batch_that_cannot_begin_says_why(url: str, body: dict[str, Any], message: str) -> None:
+    async with served(**settings(url)) as client:
         response = await client.post("/v1/batches", json=body)
     assert (response.status_code, message in response.json()["error"]["message"]) == (400, True), response.text
 

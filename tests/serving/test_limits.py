@@ -1,7 +1,6 @@
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -26,8 +25,8 @@ class Clock:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with Store(f"sqlite:///{tmp_path_factory.mktemp('limits')}/store.db") as made:
+def store(new_url: Callable[[], str]) -> Iterator[Store]:
+    with Store(new_url()) as made:
         yield made
 
 
@@ -214,8 +213,8 @@ def test_a_request_that_breaks_off_counts_as_the_most_that_it_could_take(store: 
     assert store.spend(key.id).usd == 0.75
 
 
-def test_a_store_that_fails_lets_nobody_in_and_takes_nothing(tmp_path: Path, clock: Clock) -> None:
-    with Store(f"sqlite:///{tmp_path}/store.db") as store:
+def test_a_store_that_fails_lets_nobody_in_and_takes_nothing(url: str, clock: Clock) -> None:
+    with Store(url) as store:
         limiter, stranger = Limiter(store, Buckets(clock)), Key("absent", "me", requests_per_minute=1, budget_usd=1.0)
         for _ in range(2):
             with pytest.raises(StoreError, match="no key has this id"):
@@ -257,8 +256,7 @@ def test_however_requests_interleave_the_budget_holds_and_nothing_is_refused_tha
     assert store.spend(key.id).usd == pytest.approx(spent, abs=1e-7)
 
 
-def test_threads_of_two_processes_that_ask_at_once_never_pass_the_budget_together(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/store.db"
+def test_threads_of_two_processes_that_ask_at_once_never_pass_the_budget_together(url: str) -> None:
     with Store(url) as one, Store(url) as other:
         key = limited(one, usd=1.0)
         limiters, ready = [Limiter(one), Limiter(other)], threading.Barrier(12)

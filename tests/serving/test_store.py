@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
+from sqlalchemy.engine import make_url
 
-from serving import database, tables
+from serving import database, postgresql, tables
 from serving.database import MIGRATIONS, StoreError
 from serving.store import FORGOTTEN, Store, default_url
 from serving.tables import Batch, Conversation, Feedback, Spend, StoredFile, StoredTrace
+from tests.serving.backends import execute, kept_bytes
 
 ROOT = Path(__file__).parent.parent.parent
 OWNED = [name for name, table in tables.metadata.tables.items() if "owner" in table.c]
@@ -34,8 +36,13 @@ def url_of(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def opened(path: Path, *owners: str) -> Store:
-    store = Store(url_of(path))
+def shown(url: str) -> str:
+    """A store's URL as errors name it."""
+    return make_url(url.replace("postgresql:", "postgresql+psycopg:")).render_as_string()
+
+
+def opened(url: str, *owners: str) -> Store:
+    store = Store(url)
     for owner in owners:
         store.add_key(owner, name=owner, salt=b"", digest=b"")
     return store
@@ -43,12 +50,13 @@ def opened(path: Path, *owners: str) -> Store:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
+    """A file, for what is SQLite's own."""
     return tmp_path / "store.db"
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[Store]:
-    with opened(path, "ann", "bob") as made:
+def store(url: str) -> Iterator[Store]:
+    with opened(url, "ann", "bob") as made:
         yield made
 
 
@@ -65,10 +73,10 @@ def fill(store: Store, owner: str) -> None:
     store.save_conversation(owner, "c1", "Hello", [{"role": "user", "content": "Hello"}], at=4)
 
 
-def test_all_is_there_when_the_store_is_opened_again(path: Path) -> None:
-    with opened(path, "ann") as store:
+def test_all_is_there_when_the_store_is_opened_again(url: str) -> None:
+    with opened(url, "ann") as store:
         fill(store, "ann")
-    with Store(url_of(path)) as store:
+    with Store(url) as store:
         assert store.spend("ann") == Spend(0.25, 10, 5, 1)
         assert store.spend_by_day("ann") == {"1970-01-01": Spend(0.25, 10, 5, 1)}
         assert store.feedback("ann", "r1") == Feedback("r1", 0.5, "fair enough", 1)
@@ -132,8 +140,8 @@ operations = st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from(OWNERS),
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with opened(tmp_path_factory.mktemp("shared") / "store.db") as made:
+def shared(new_url: Callable[[], str]) -> Iterator[Store]:
+    with opened(new_url()) as made:
         yield made
 
 
@@ -234,7 +242,7 @@ def test_every_statement_on_rows_of_owners_names_the_owner(store: Store) -> None
     verbs = {text.split()[0] for text in of_owners}
     assert verbs == {"SELECT", "UPDATE", "DELETE", "INSERT"}
     for text in of_owners:
-        assert text.startswith("INSERT INTO") or re.search(r"WHERE \w+\.owner = \?", text), text
+        assert text.startswith("INSERT INTO") or re.search(r"WHERE \w+\.owner = (\?|%\(owner_\d+\)s)", text), text
 
 
 def test_a_row_needs_a_key_that_is_there(store: Store) -> None:
@@ -251,23 +259,19 @@ def test_a_score_outside_its_range_is_named(store: Store) -> None:
 # Forgetting
 
 
-def on_disk(path: Path, text: bytes) -> bool:
-    return any(text in file.read_bytes() for file in path.parent.iterdir())
-
-
-def test_forgetting_leaves_spend_and_other_owners_and_no_bytes_behind(store: Store, path: Path) -> None:
+def test_forgetting_leaves_spend_and_other_owners_and_no_bytes_behind(store: Store, url: str) -> None:
     for owner in ("ann", "bob"):
         fill(store, owner)
-    assert on_disk(path, b"what ann asked")
+    assert b"what ann asked" in kept_bytes(url)
     assert store.forget("ann") == 5
-    assert not on_disk(path, b"what ann asked")
-    assert on_disk(path, b"what bob asked")
+    assert b"what ann asked" not in kept_bytes(url)
+    assert b"what bob asked" in kept_bytes(url)
     assert store.spend("ann") == Spend(0.25, 10, 5, 1)
     assert store.key("ann") is not None
     assert [*store.traces("ann"), *store.files("ann"), *store.batches("ann"), *store.conversations("ann"), *store.feedbacks("ann")] == []
 
 
-def test_what_is_old_expires_but_not_the_files_of_a_running_batch(store: Store, path: Path) -> None:
+def test_what_is_old_expires_but_not_the_files_of_a_running_batch(store: Store, url: str) -> None:
     for owner, status in (("ann", "in_progress"), ("bob", "completed")):
         store.add_trace(owner, "old", {"say": "old words"}, text=True, at=10)
         store.add_trace(owner, "new", {}, text=False, at=30)
@@ -277,10 +281,10 @@ def test_what_is_old_expires_but_not_the_files_of_a_running_batch(store: Store, 
     assert store.expire(before=20) == 3
     assert [trace.request_id for trace in (*store.traces("ann"), *store.traces("bob"))] == ["new", "new"]
     assert [[file.id for file in store.files(owner)] for owner in ("ann", "bob")] == [["file-new", "file-in"], ["file-new"]]
-    assert not on_disk(path, b"old words")
+    assert b"old words" not in kept_bytes(url)
 
 
-def test_all_that_holds_texts_expires_and_scores_stay(store: Store, path: Path) -> None:
+def test_all_that_holds_texts_expires_and_scores_stay(store: Store, url: str) -> None:
     for at in (10, 30):
         store.add_feedback("ann", f"r{at}", 0.5, f"comment of {at}", at=at)
         store.save_conversation("ann", f"c{at}", f"title of {at}", [{"content": f"words of {at}"}], at=at)
@@ -294,7 +298,7 @@ def test_all_that_holds_texts_expires_and_scores_stay(store: Store, path: Path) 
     assert {row.id for row in store.batches("ann")} == {"b30", "running10", "running30"}
     assert [row.id for row in store.files("ann")] == ["f30"]
     for words in (b"comment", b"title", b"words", b"purpose", b"answers"):
-        assert [on_disk(path, words + at) for at in (b" of 10", b" of 30")] == [False, True], words
+        assert [words + at in kept_bytes(url) for at in (b" of 10", b" of 30")] == [False, True], words
 
 
 def test_no_table_with_texts_is_missed_when_a_key_is_forgotten(store: Store) -> None:
@@ -308,8 +312,8 @@ def test_no_table_with_texts_is_missed_when_a_key_is_forgotten(store: Store) -> 
 # Processes and threads
 
 
-def test_many_threads_and_a_second_process_write_without_a_lock_error(store: Store, path: Path) -> None:
-    other = subprocess.Popen([sys.executable, "-c", WRITER, url_of(path), "bob", "0.01"], stdout=subprocess.PIPE, cwd=ROOT)
+def test_many_threads_and_a_second_process_write_without_a_lock_error(store: Store, url: str) -> None:
+    other = subprocess.Popen([sys.executable, "-c", WRITER, url, "bob", "0.01"], stdout=subprocess.PIPE, cwd=ROOT)
     assert other.stdout is not None
     other.stdout.readline()  # it is writing
 
@@ -332,17 +336,17 @@ def test_many_threads_and_a_second_process_write_without_a_lock_error(store: Sto
 
 def test_threads_of_one_process_wait_for_one_another_and_not_for_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_S", 0.0)  # SQLite itself now waits for nobody
-    with opened(path, "ann") as store, ThreadPoolExecutor(16) as pool:
+    with opened(url_of(path), "ann") as store, ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda _: store.settle("ann", Spend(0.001, 1, 1, 1)), range(300)))
         assert store.spend("ann").requests == 300
 
 
-def test_several_can_open_a_new_store_at_once(path: Path) -> None:
+def test_several_can_open_a_new_store_at_once(url: str) -> None:
     ready = threading.Barrier(8)
 
     def run(_: int) -> int:
         ready.wait()
-        with Store(url_of(path)) as store:
+        with Store(url) as store:
             return len(store.keys())
 
     with ThreadPoolExecutor(8) as pool:
@@ -379,11 +383,11 @@ for number in count(start):
 
 
 @pytest.mark.slow
-def test_a_killed_process_has_lost_nothing_that_it_acknowledged(path: Path) -> None:
-    opened(path, "ann").close()
+def test_a_killed_process_has_lost_nothing_that_it_acknowledged(url: str) -> None:
+    opened(url, "ann").close()
     chance = random.Random(5)
     for _ in range(5):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, url_of(path), "ann", "0"], stdout=subprocess.PIPE, cwd=ROOT)
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, url, "ann", "0"], stdout=subprocess.PIPE, cwd=ROOT)
         assert writer.stdout is not None
         said = [writer.stdout.readline()]
         time.sleep(chance.uniform(0, 0.3))
@@ -392,17 +396,16 @@ def test_a_killed_process_has_lost_nothing_that_it_acknowledged(path: Path) -> N
         writer.wait()
         writer.stdout.close()
         acknowledged = int(said[-1])
-        with Store(url_of(path)) as store:
+        with Store(url) as store:
             assert all(store.trace("ann", f"r{number}") is not None for number in range(acknowledged + 1))
             assert acknowledged + 1 <= store.spend("ann").requests <= acknowledged + 2  # the last may be done and not yet said
-        with sqlite3.connect(path) as connection:
-            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        connection.close()
+        if url.startswith("sqlite"):
+            assert execute(url, "PRAGMA integrity_check") == [("ok",)]
     assert acknowledged > 5, "too little was written for this to tell anything"
 
 
-def test_what_is_committed_is_flushed_to_the_disk(store: Store) -> None:
-    with store._reading() as connection:
+def test_what_is_committed_is_flushed_to_the_disk(path: Path) -> None:
+    with Store(url_of(path)) as store, store._reading() as connection:
         found = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys")]
     assert found == ["wal", 2, 1]
 
@@ -415,7 +418,7 @@ import sqlalchemy as sa
 from alembic import op
 revision, down_revision = "{NEWEST + 1}", "{NEWEST}"
 def upgrade():
-    with op.batch_alter_table("keys", recreate="always") as table:
+    with op.batch_alter_table("keys", recreate="always" if op.get_bind().dialect.name == "sqlite" else "never") as table:
         table.add_column(sa.Column("note", sa.String(20), nullable=False, server_default="-"))
     op.execute("UPDATE feedback SET score = 1 - score")
 """
@@ -429,41 +432,39 @@ def next_version(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_version_before_is_migrated_with_all_that_it_holds(path: Path, next_version: Path) -> None:
-    with opened(path, "ann") as store:
+def test_the_version_before_is_migrated_with_all_that_it_holds(url: str, next_version: Path) -> None:
+    with opened(url, "ann") as store:
         fill(store, "ann")
     for _ in range(2):  # the second time there is nothing to do
-        with Store(url_of(path), migrations=next_version) as store:
+        with Store(url, migrations=next_version) as store:
             assert store.feedback("ann", "r1") == Feedback("r1", 0.5, "fair enough", 1)
             assert store.spend("ann") == Spend(0.25, 10, 5, 1)
             assert store.conversation("ann", "c1") is not None
             store.add_feedback("ann", "r1", 0.5, "fair enough", at=1)
             with pytest.raises(StoreError, match="no key has this id"):
                 store.add_feedback("nobody", "r1", 0.5)
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT id, note FROM keys").fetchall() == [("ann", "-")]
-    connection.close()
+    assert execute(url, "SELECT id, note FROM keys") == [("ann", "-")]
 
 
-def test_a_newer_version_is_refused_in_one_line_and_left_alone(path: Path, next_version: Path) -> None:
-    Store(url_of(path), migrations=next_version).close()
-    before = path.read_bytes()
+def test_a_newer_version_is_refused_in_one_line_and_left_alone(url: str, next_version: Path) -> None:
+    Store(url, migrations=next_version).close()
+    before = kept_bytes(url)
     with pytest.raises(StoreError) as caught:
-        Store(url_of(path))
+        Store(url)
     assert str(caught.value) == (
-        f"the store sqlite:///{path} has version {NEWEST + 1}, and this Counterpoint knows versions up to {NEWEST}: "
+        f"the store {shown(url)} has version {NEWEST + 1}, and this Counterpoint knows versions up to {NEWEST}: "
         "upgrade counterpoint-server, or name another store"
     )
-    assert path.read_bytes() == before
+    assert kept_bytes(url) == before
 
 
-def test_a_migration_that_fails_leaves_the_version_before(path: Path, next_version: Path) -> None:
-    with opened(path, "ann") as store:
+def test_a_migration_that_fails_leaves_the_version_before(url: str, next_version: Path) -> None:
+    with opened(url, "ann") as store:
         fill(store, "ann")
     (next_version / f"v{NEWEST + 1}.py").write_text(NEXT + "    op.execute('INSERT INTO absent VALUES (1)')\n")
-    with pytest.raises(StoreError, match="no such table: absent"):
-        Store(url_of(path), migrations=next_version)
-    with Store(url_of(path)) as store:
+    with pytest.raises(StoreError, match=r"no such table: absent|relation \"absent\" does not exist"):
+        Store(url, migrations=next_version)
+    with Store(url) as store:
         assert store.feedback("ann", "r1") == Feedback("r1", 0.5, "fair enough", 1)
         assert store.key("ann") is not None
 
@@ -482,7 +483,7 @@ def test_the_migrations_make_the_tables_that_the_code_knows(store: Store) -> Non
 
 def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "store.db"
-    with opened(path, "ann"):
+    with opened(url_of(path), "ann"):
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     assert modes.keys() >= {"store.db", "store.db-wal"}
     assert set(modes.values()) == {0o600}
@@ -528,7 +529,7 @@ def test_errors_show_neither_a_password_nor_what_was_to_be_written(store: Store,
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(database, "create_engine", unreachable)
+    monkeypatch.setattr(postgresql, "create_engine", unreachable)
     with pytest.raises(StoreError) as refused:
         Store("postgresql://me:sesame@far/db")
     assert str(refused.value) == "the store postgresql+psycopg://me:***@far/db cannot be used: no route to host"
