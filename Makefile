@@ -30,13 +30,16 @@ bench: environment-dev  ## Measure the mixture against its experts
 	$(BIN)/python -m benchmarks.mixture
 	$(BIN)/python -m benchmarks.families
 	$(BIN)/python -m benchmarks.equality
+	$(BIN)/python -m benchmarks.soak --gateways 1 2
+	$(BIN)/python -m benchmarks.overhead
 
 conformance: environment-dev  ## Run tools of others against a live endpoint
 	@$(BIN)/python scripts/conformance.py
 	$(BIN)/pytest -m conformance tests/conformance
+	COUNTERPOINT_SEQUENCES=1000 $(BIN)/pytest tests/serving/test_isolation.py
 
 clean:  ## Remove .venv and caches
-	rm -rf .venv .venv-conformance .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage build dist
+	rm -rf .venv .venv-litellm .venv-conformance .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage build dist
 	find aggregator app benchmarks client data experts router scripts serving tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 environment-run:

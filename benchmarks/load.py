@@ -144,6 +144,7 @@ def read(status: int, body: bytes, stream: bool) -> tuple[str, int]:
         >>> read(200, b'{"choices": [{"message": {"content": "Paris"}}], "usage": {"completion_tokens": 1}}', stream=False)
         ('Paris', 1)
     """
+    usage: dict[str, Any]
     if status != 200:
         raise LoadError(f"wanted status 200, not {status}: {body[:200]!r}")
     if stream:
@@ -268,7 +269,7 @@ async def run(
     parts = urlsplit(url)
     make: Callable[[], Connection] = lambda: Connection(stream)  # noqa: E731
     loop = asyncio.get_running_loop()
-    clients = [(await loop.create_connection(make, parts.hostname, parts.port))[1] for _ in range(concurrency)]
+    clients = [(await loop.create_connection(make, parts.hostname or "127.0.0.1", parts.port or 80))[1] for _ in range(concurrency)]
     start = time.perf_counter() + warm_s
     end = float("inf") if seconds is None else start + seconds
     todo = iter(requests) if seconds is None else cycle(requests)

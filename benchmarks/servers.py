@@ -63,10 +63,12 @@ class Server:
         command += [] if seconds is None else ["--seconds", str(seconds)]
         command += ["--stream"] if stream else []
         command += ["--questions", "--keep"] if questions else []
-        done = subprocess.run(command, input=json.dumps([*questions]), text=True, capture_output=True, cwd=ROOT)
-        if done.returncode:
-            raise RuntimeError(f"{self.name}, {concurrency} clients: {done.stderr.strip()}")
-        return Measured(**json.loads(done.stdout))
+        with tempfile.TemporaryFile("w+") as out:  # a long line can be cut in a pipe where Python's output is unbuffered
+            done = subprocess.run(command, input=json.dumps([*questions]), text=True, stdout=out, stderr=subprocess.PIPE, cwd=ROOT)
+            if done.returncode:
+                raise RuntimeError(f"{self.name}, {concurrency} clients: {done.stderr.strip()}")
+            out.seek(0)
+            return Measured(**json.load(out))
 
 
 def free_port() -> int:
@@ -149,7 +151,8 @@ def litellm(params: Mapping[str, Any]) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "litellm.yaml"
         path.write_text(yaml.safe_dump({"model_list": [{"model_name": "mix", "litellm_params": dict(params)}]}), encoding="utf-8")
-        command = [LITELLM / "bin" / "litellm", "--config", path, "--host", "127.0.0.1", "--port", str(port), "--telemetry", "False"]
+        command: list[str | Path] = [LITELLM / "bin" / "litellm", "--config", path, "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--telemetry", "False", "--keepalive_timeout", "75"]  # else uvicorn may drop a connection while the proxy is busy
         with running("LiteLLM", command, port, "mix", env) as server:
             yield server
 
@@ -159,7 +162,7 @@ def install_litellm() -> None:
     if (LITELLM / "bin" / "litellm").is_file():
         return
     subprocess.run([BIN / "uv", "venv", "--quiet", "--python", sys.executable, LITELLM], check=True)
-    install = [BIN / "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", LITELLM / "bin" / "python"]
+    install: list[str | Path] = [BIN / "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", LITELLM / "bin" / "python"]
     subprocess.run([*install, *LITELLM_PACKAGES], check=True)
 
 

@@ -92,7 +92,7 @@ def prompt_ids(
     ids: list[int] = tokenizer(text, add_special_tokens=own and not (bos and text.startswith(bos)))["input_ids"]
     if len(ids) + max_tokens > spec.max_model_len:
         raise EngineError(
-            f"the prompt takes {len(ids)} tokens and the answer up to {max_tokens}, "
-            f"but the context of {spec.name!r} holds {spec.max_model_len}; shorten the prompt or lower max_tokens"
+            f"the prompt is too long: its {len(ids)} tokens with the answer's {max_tokens} exceed the available context size; "
+            f"the context of {spec.name!r} holds {spec.max_model_len}: shorten the prompt or lower max_tokens"
         )
     return ids

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from experts.shared import SharedPool
@@ -168,7 +170,17 @@ def samples(pool: ExpertPool | SharedPool | None, figures: Figures | None = None
         figures: What it has counted as an endpoint; None where it is none.
     """
     here = pool.local if isinstance(pool, SharedPool) else pool
-    return [*(PoolCollector(here).collect() if here is not None else ()), *(FiguresCollector(figures).collect() if figures else ())]
+    of_pool = [] if here is None else [*PoolCollector(here).collect(), *_tasks()]
+    return [*of_pool, *(FiguresCollector(figures).collect() if figures else ())]
+
+
+def _tasks() -> Iterator[Metric]:
+    """The tasks of this process's event loop; nothing where none runs."""
+    from prometheus_client.metrics_core import GaugeMetricFamily
+
+    with suppress(RuntimeError):
+        text = "Asyncio tasks that have not ended, in the gateways and the shared pool."
+        yield GaugeMetricFamily("counterpoint_tasks", text, value=len(asyncio.all_tasks()))
 
 
 def exposition(*gathered: Sequence[Metric]) -> tuple[bytes, str]:

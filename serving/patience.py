@@ -46,7 +46,7 @@ async def while_wanted(http: HTTPRequest, work: Awaitable[T], limit_s: float) ->
     finally:
         for task in (working, leaving):
             task.cancel()
-        await asyncio.wait({working, leaving})
+        await asyncio.gather(working, leaving, return_exceptions=True)  # which also looks at what they end in
 
 
 async def _left(http: HTTPRequest) -> None:

@@ -240,8 +240,8 @@ class Pipeline:
             largest = max(allowed, key=lambda name: self.pool.specs[name].max_model_len)
             held = self.pool.specs[largest].max_model_len
             raise ContextError(
-                f"the prompt and its answer are too long for every expert that may answer: the context of {largest!r}, the largest, "
-                f"holds {held} tokens; shorten the prompt or lower max_tokens"
+                "the prompt is too long: with its answer it exceeds the available context size of every expert that may answer; "
+                f"the context of {largest!r}, the largest, holds {held} tokens; shorten the prompt or lower max_tokens"
             )
         return replace(request, exclude=tuple(dict.fromkeys((*request.exclude, *small))))
 

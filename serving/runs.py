@@ -109,6 +109,12 @@ class Compared:
     b: float
     difference: Interval
 
+    def json(self) -> dict[str, Any]:
+        """The comparison as JSON, rounded."""
+        row, gap = asdict(self), self.difference
+        ends = {"difference": round(gap.mean, 4), "low": round(gap.low, 4), "high": round(gap.high, 4), "tie": gap.tie}
+        return row | ends
+
 
 def write_run(
     folder: Path, id: str, summary: Summary, questions: pd.DataFrame, *, markdown: str | None = None, html: str | None = None
@@ -258,15 +264,28 @@ def compare_runs(folder: Path, a: str, b: str) -> list[Compared]:
     common = first.index.intersection(second.index, sort=False)
     if common.empty:
         raise RunError("the runs have no question in common")
+    found = compare_scores(first.loc[common, systems], second.loc[common, systems])
+    if not found:
+        raise RunError("no system of both runs has a score on a question of both")
+    return found
+
+
+def compare_scores(first: pd.DataFrame, second: pd.DataFrame) -> list[Compared]:
+    """Compare two tables of scores, each row a question of both, system by system; those without a score in common are left out.
+
+    Raises:
+        RunError: They have no system in common.
+    """
+    systems = [name for name in first.columns if name in second.columns]
+    if not systems:
+        raise RunError(f"the runs have no system in common: {', '.join(first.columns)}; and {', '.join(second.columns)}")
     found = []
     for name in systems:
-        left, right = (table.loc[common, name].to_numpy(dtype=float) for table in (first, second))
+        left, right = (table[name].to_numpy(dtype=float) for table in (first, second))
         known = ~(np.isnan(left) | np.isnan(right))
         if known.any():
             left, right = left[known], right[known]
             found.append(Compared(name, len(left), float(left.mean()), float(right.mean()), paired(left, right)))
-    if not found:
-        raise RunError("no system of both runs has a score on a question of both")
     return found
 
 

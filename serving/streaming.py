@@ -85,12 +85,16 @@ async def _choice(
 ) -> AsyncGenerator[str | Answer]:
     """The lines of one choice, and in the end its answer."""
     explain = asked.counterpoint.explain
-    written = ""
+    written, begun = "", False
 
     def line(delta: dict[str, Any] | None = None, finish: str | None = None, **ours: Any) -> str:
+        nonlocal begun
+        if delta is not None and not begun:  # with the first word, and not before it: tools time the first chunk
+            begun, delta = True, {"role": "assistant", "content": "", **delta}
         return f"data: {json.dumps(chunk_json(asked, id, delta, finish, index, **ours))}\n\n"
 
-    yield line({"role": "assistant", "content": ""}, None, **({"route": route_json(route)} if explain else {}))
+    if explain:
+        yield line({}, route=route_json(route))
     async with aclosing((recall or gateway.pipeline).progress(request, route)) as progress:
         async for event in progress:
             if isinstance(event, Written):
@@ -107,7 +111,8 @@ async def _choice(
                     _, kind, code = status_of(answer)
                     yield f"data: {json.dumps(error_json(answer.error, kind, code))}\n\n"
                 else:
-                    corrected: dict[str, Any] = {"correction": True} if explain and written.strip() else {}
+                    taken_back = written.strip() and not answer.text.startswith(written.strip())
+                    corrected: dict[str, Any] = {"correction": True} if explain and taken_back else {}
                     for piece in rest_of(written, answer.text):
                         yield line({"content": piece}, **corrected)
                     for call in calls_json(answer, indexed=True):

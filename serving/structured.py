@@ -23,7 +23,7 @@ NULLABLE = {"audio", "function_call", "functions", "prediction", "reasoning_effo
 class Wire(BaseModel):
     """What is read from the wire: fields that are not known are refused, those that are null are as if they were not there."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)  # "1" is no number, as at OpenAI's
 
     @model_validator(mode="before")
     @classmethod
@@ -153,6 +153,8 @@ class Neutral(Wire):
     service_tier: Literal["auto", "default"] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    repetition_penalty: Annotated[float, Field(ge=1, le=1)] | None = None
+    ignore_eos: Literal[False] | None = None
 
 
 def tools_settings(tools: list[Tool] | None, choice: ToolChoice | None, parallel: bool | None) -> dict[str, Any]:

@@ -186,6 +186,7 @@ class Chunk:
         index: Which of several answers the text belongs to, from 0.
         tool_calls: Functions that are to be called.
         logprobs: The tokens of the whole answer, on its last piece, where they were asked for.
+        id: The endpoint's name for the answer, on every piece.
     """
 
     text: str = ""
@@ -199,6 +200,7 @@ class Chunk:
     index: int = 0
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    id: str = ""
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Chunk:
@@ -217,6 +219,7 @@ class Chunk:
             index=int(choice.get("index") or 0),
             tool_calls=ToolCall.all(choice.get("delta")),
             logprobs=TokenLogprob.all(choice.get("logprobs")),
+            id=str(body.get("id") or ""),
         )
 
 

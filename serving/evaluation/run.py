@@ -67,7 +67,8 @@ async def evaluate(
     asked = [(question.benchmark, question.task) for question in plan.questions]
     rows = [[task.query_id, benchmark, task.category, task.query, task.answer, task.grader] for benchmark, task in asked]
     questions = pd.DataFrame(rows, columns=QUESTIONS)
-    about = {**plan.about, "seed": plan.seed, "config": plan.config.model_dump(mode="json", exclude_unset=True)}
+    config, systems = plan.config.model_dump(mode="json", exclude_unset=True), {name: dict(settings) for name, settings in plan.systems}
+    about = {**plan.about, "seed": plan.seed, "config": config, "systems": systems}
     return RunData(name, created, about, tuple(run.experts), questions, cells, outcomes, work)
 
 

@@ -56,6 +56,14 @@ def _tokens(table: pd.DataFrame, queries: Sequence[str], experts: Sequence[str])
     return np.asarray(wide.reindex(index=list(queries), columns=list(experts)).fillna(0).to_numpy(dtype=float))
 
 
+def _costs(table: pd.DataFrame, queries: Sequence[str], experts: Sequence[str]) -> np.ndarray | None:
+    """What each expert took for each query, shape (n, n_experts); None where nothing has a price."""
+    if "cost" not in table.columns or not (table["cost"].fillna(0) > 0).any():
+        return None
+    wide = table.pivot(index="query_id", columns="expert", values="cost")
+    return np.asarray(wide.reindex(index=list(queries), columns=list(experts)).fillna(0).to_numpy(dtype=float))
+
+
 def baselines(test: pd.DataFrame, train: pd.DataFrame | None, experts: Sequence[str]) -> list[System]:
     """The baselines that need no model: every expert alone, random, best single, category oracle, oracle.
 
@@ -70,22 +78,25 @@ def baselines(test: pd.DataFrame, train: pd.DataFrame | None, experts: Sequence[
     """
     queries, scores = pivot(test, experts)
     scores = np.nan_to_num(scores)
-    tokens = _tokens(test, list(queries["query_id"]), experts)
+    tokens, costs = _tokens(test, list(queries["query_id"]), experts), _costs(test, list(queries["query_id"]), experts)
     n, one = len(queries), np.ones(len(queries))
     best = int(scores.mean(axis=0).argmax())
     every = np.arange(n)
+
+    def picking(name: str, picks: np.ndarray) -> System:
+        return System(name, scores[every, picks], one, tokens[every, picks], None if costs is None else costs[every, picks])
+
     systems = [
-        System("random", scores.mean(axis=1), one, tokens.mean(axis=1)),
-        System("best-single", scores[:, best], one, tokens[:, best]),
+        System("random", scores.mean(axis=1), one, tokens.mean(axis=1), None if costs is None else costs.mean(axis=1)),
+        picking("best-single", np.full(n, best)),
     ]
     if "category" in queries.columns:
         source, quality = pivot(train if train is not None and set(experts) <= set(train["expert"]) else test, experts)
         known = {name: _best_column(quality[(source["category"] == name).to_numpy()]) for name in source["category"].dropna().unique()}
         picks = np.array([known.get(category, best) for category in queries["category"]])
-        systems.append(System("category-oracle", scores[every, picks], one, tokens[every, picks]))
-    oracle = scores.argmax(axis=1)
-    systems.append(System("oracle", scores.max(axis=1), one, tokens[every, oracle]))
-    return systems + [System(f"expert:{name}", scores[:, at], one, tokens[:, at]) for at, name in enumerate(experts)]
+        systems.append(picking("category-oracle", picks))
+    systems.append(picking("oracle", scores.argmax(axis=1)))
+    return systems + [picking(f"expert:{name}", np.full(n, at)) for at, name in enumerate(experts)]
 
 
 def _best_column(scores: np.ndarray) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from serving.logs import open_log
-from serving.routes import batches, completions, conversations, feedback, files, health, models, pool, routers, runs
+from serving.routes import batches, completions, conversations, feedback, files, health, models, openapi, pool, routers, runs
 from serving.routes.crowd import Crowd
 from serving.routes.errors import HANDLERS
 from serving.routes.watch import Watch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ROUTERS = (
     health.router, models.router, completions.router, feedback.router, files.router, batches.router, conversations.router,
-    pool.router, routers.router, runs.router,
+    pool.router, routers.router, runs.router, openapi.router,
 )  # fmt: skip
 
 

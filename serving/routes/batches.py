@@ -8,7 +8,9 @@ from fastapi import APIRouter
 from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response
 
+from serving import shapes
 from serving.jobs import batch_json
+from serving.operations import told
 from serving.protocol import BatchBody, parse
 from serving.routes.common import body_of, gateway_of, kept_by, key_of, page_of, unknown
 from serving.routes.pages import paged
@@ -16,7 +18,7 @@ from serving.routes.pages import paged
 router = APIRouter()
 
 
-@router.post("/v1/batches")
+@router.post("/v1/batches", openapi_extra=told(shapes.Batch, body=BatchBody))
 async def begin_batch(http: HTTPRequest) -> Response:
     """Begin a batch over an uploaded file."""
     key, (jobs, _) = key_of(http), kept_by(http)
@@ -25,7 +27,7 @@ async def begin_batch(http: HTTPRequest) -> Response:
     return JSONResponse(batch_json(made))
 
 
-@router.get("/v1/batches")
+@router.get("/v1/batches", openapi_extra=told(shapes.Batches, takes=("limit", "after")))
 async def batches(http: HTTPRequest) -> Response:
     """List the caller's own batches, newest first."""
     key, (_, store) = key_of(http), kept_by(http)
@@ -33,7 +35,7 @@ async def batches(http: HTTPRequest) -> Response:
     return paged(await asyncio.to_thread(store.batches, key.id, limit + 1, after), limit, batch_json)
 
 
-@router.get("/v1/batches/{id}")
+@router.get("/v1/batches/{id}", openapi_extra=told(shapes.Batch, fails=(404, 405)))
 async def batch(http: HTTPRequest, id: str) -> Response:
     """Tell how one of the caller's own batches stands."""
     key, (_, store) = key_of(http), kept_by(http)
@@ -41,7 +43,7 @@ async def batch(http: HTTPRequest, id: str) -> Response:
     return unknown("batch", id) if found is None else JSONResponse(batch_json(found))
 
 
-@router.post("/v1/batches/{id}/cancel")
+@router.post("/v1/batches/{id}/cancel", openapi_extra=told(shapes.Batch, fails=(404, 405)))
 async def cancel_batch(http: HTTPRequest, id: str) -> Response:
     """End one of the caller's own batches early; what was answered stays."""
     key, _ = key_of(http), kept_by(http)

@@ -12,9 +12,11 @@ from fastapi.responses import JSONResponse, Response
 
 from data import tracing
 from data.records import Answer, Request, Route, Trace, Usage
+from serving import shapes
 from serving.account import account
 from serving.gateway import Gateway
 from serving.keys import Key
+from serving.operations import told
 from serving.patience import while_wanted
 from serving.protocol import ChatRequest, CompletionRequest, completion_json, parse
 from serving.recall import Recall, parted, with_cached
@@ -24,14 +26,18 @@ from serving.streaming import Stream, lines_of
 
 router = APIRouter()
 
+_FAILS = (404, 502, 504)
+CHAT = told(shapes.ChatCompletion, body=ChatRequest, takes=("cache-control",), fails=_FAILS, stream=shapes.ChatCompletionChunk)
+TEXT = told(shapes.TextCompletion, body=CompletionRequest, takes=("cache-control",), fails=_FAILS, stream=shapes.TextCompletionChunk)
 
-@router.post("/v1/chat/completions")
+
+@router.post("/v1/chat/completions", openapi_extra=CHAT)
 async def chat(http: HTTPRequest) -> Response:
     """Answer a conversation, at once or as a stream."""
     return await _complete(http, ChatRequest, "chatcmpl")
 
 
-@router.post("/v1/completions")
+@router.post("/v1/completions", openapi_extra=TEXT)
 async def complete(http: HTTPRequest) -> Response:
     """Answer prompts, each as a user's only turn."""
     return await _complete(http, CompletionRequest, "cmpl")

@@ -11,7 +11,9 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from data.records import CounterpointError
+from serving import shapes
 from serving.conversations import MOST_MESSAGES, MOST_TITLE, Conversations, conversation_json, heading_json
+from serving.operations import told
 from serving.pipeline import RequestError
 from serving.protocol import parse
 from serving.routes.common import body_of, gateway_of, key_of, page_of, unknown
@@ -54,7 +56,7 @@ class ChangeBody(_Body):
     append: Messages = []
 
 
-@router.post("/v1/conversations")
+@router.post("/v1/conversations", openapi_extra=told(shapes.Conversation, body=CreateBody))
 async def create(http: HTTPRequest) -> Response:
     """Keep a new conversation."""
     owner, kept = _kept(http)
@@ -63,7 +65,7 @@ async def create(http: HTTPRequest) -> Response:
     return JSONResponse(conversation_json(made))
 
 
-@router.get("/v1/conversations")
+@router.get("/v1/conversations", openapi_extra=told(shapes.Conversations, takes=("limit", "after", "q")))
 async def conversations(http: HTTPRequest) -> Response:
     """List the caller's own conversations without their messages, the one that changed last first; `q` searches titles and messages."""
     owner, kept = _kept(http)
@@ -73,7 +75,7 @@ async def conversations(http: HTTPRequest) -> Response:
     return paged(await asyncio.to_thread(kept.list, owner, limit + 1, after, sought), limit, heading_json)
 
 
-@router.get("/v1/conversations/{id}")
+@router.get("/v1/conversations/{id}", openapi_extra=told(shapes.Conversation, fails=(404, 405)))
 async def conversation(http: HTTPRequest, id: str) -> Response:
     """Give one of the caller's own conversations."""
     owner, kept = _kept(http)
@@ -81,7 +83,7 @@ async def conversation(http: HTTPRequest, id: str) -> Response:
     return unknown("conversation", id) if found is None else JSONResponse(conversation_json(found))
 
 
-@router.patch("/v1/conversations/{id}")
+@router.patch("/v1/conversations/{id}", openapi_extra=told(shapes.Conversation, body=ChangeBody, fails=(404, 405)))
 async def change(http: HTTPRequest, id: str) -> Response:
     """Change the title of one of the caller's own conversations, replace its messages, or append some."""
     owner, kept = _kept(http)
@@ -91,7 +93,7 @@ async def change(http: HTTPRequest, id: str) -> Response:
     return unknown("conversation", id) if found is None else JSONResponse(conversation_json(found))
 
 
-@router.delete("/v1/conversations/{id}")
+@router.delete("/v1/conversations/{id}", openapi_extra=told(shapes.Deleted, fails=(404, 405)))
 async def delete(http: HTTPRequest, id: str) -> Response:
     """Delete one of the caller's own conversations."""
     owner, kept = _kept(http)

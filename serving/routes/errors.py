@@ -8,6 +8,8 @@ from typing import Any
 from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
 from data.records import Answer, CounterpointError
 from experts.base import EngineError
@@ -39,16 +41,19 @@ async def refused(http: HTTPRequest, error: CounterpointError) -> JSONResponse:
 
 
 async def unknown_path(http: HTTPRequest, error: HTTPException) -> JSONResponse:
-    """A path or method that is not there, in OpenAI's form."""
-    return JSONResponse(error_json(f"{http.method} {http.url.path[:80]}: {error.detail}"), error.status_code)
+    """A path or method that is not there, in OpenAI's form; where the path is there, with the methods that it has."""
+    matched = [route for route in http.app.routes if isinstance(route, Route) and route.matches(http.scope)[0] is not Match.NONE]
+    allowed = {"allow": ", ".join(sorted({method for route in matched for method in route.methods or ()}))}
+    told = error_json(f"{http.method} {http.url.path[:80]}: {error.detail}")
+    return JSONResponse(told, error.status_code, allowed if error.status_code == 405 else None)
 
 
-async def left(http: HTTPRequest, error: LeftError) -> Response:
-    """The end of a request whose caller has left; nobody reads it."""
+async def left(http: HTTPRequest, error: LeftError | ClientDisconnect) -> Response:
+    """The end of a request whose caller has left, maybe in the middle of its body; nobody reads it."""
     return Response(status_code=499)
 
 
-HANDLERS: dict[Any, Callable[..., Any]] = {LeftError: left, CounterpointError: refused, HTTPException: unknown_path}
+HANDLERS: dict[Any, Callable[..., Any]] = {LeftError: left, ClientDisconnect: left, CounterpointError: refused, HTTPException: unknown_path}
 
 
 def failed(answer: Answer) -> JSONResponse:

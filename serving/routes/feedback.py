@@ -6,14 +6,16 @@ from fastapi import APIRouter
 from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response
 
+from serving import shapes
 from serving.door import Door
+from serving.operations import told
 from serving.protocol import FeedbackBody, error_json, parse
 from serving.routes.common import body_of, gateway_of, key_of
 
 router = APIRouter()
 
 
-@router.get("/v1/traces/{id}")
+@router.get("/v1/traces/{id}", openapi_extra=told(shapes.TraceAnswer, fails=(404, 405)))
 async def trace(http: HTTPRequest, id: str) -> Response:
     """Tell how one of the caller's own answers came about."""
     door = gateway_of(http).door
@@ -23,7 +25,7 @@ async def trace(http: HTTPRequest, id: str) -> Response:
     return JSONResponse({"id": id, "object": "counterpoint.trace", "created": int(found.at), **found.body})
 
 
-@router.post("/v1/feedback")
+@router.post("/v1/feedback", openapi_extra=told(shapes.FeedbackTaken, body=FeedbackBody, fails=(404,)))
 async def feedback(http: HTTPRequest) -> Response:
     """Take what somebody thinks of an answer of theirs; aggregators that learn from that do so."""
     gateway, key = gateway_of(http), key_of(http)

@@ -11,17 +11,26 @@ from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import UploadFile
 
 from data.records import CounterpointError
+from serving import shapes
 from serving.jobs import file_json
+from serving.operations import told
 from serving.routes.common import kept_by, key_of, page_of, unknown
 from serving.routes.pages import paged
 
 MAX_FILE_BYTES = 200 << 20
 """Largest file of a batch, as OpenAI's."""
 
+UPLOAD = {
+    "type": "object",
+    "required": ["purpose", "file"],
+    "properties": {"purpose": {"const": "batch"}, "file": {"type": "string", "contentMediaType": "application/octet-stream"}},
+}
+"""The form of an upload."""
+
 router = APIRouter()
 
 
-@router.post("/v1/files")
+@router.post("/v1/files", openapi_extra=told(shapes.File, body={"multipart/form-data": UPLOAD}))
 async def upload(http: HTTPRequest) -> Response:
     """Keep a file for a batch."""
     key, (_, store) = key_of(http), kept_by(http)
@@ -39,7 +48,7 @@ async def upload(http: HTTPRequest) -> Response:
     return JSONResponse(file_json(made))
 
 
-@router.get("/v1/files")
+@router.get("/v1/files", openapi_extra=told(shapes.Files, takes=("limit", "after")))
 async def files(http: HTTPRequest) -> Response:
     """List the caller's own files."""
     key, (_, store) = key_of(http), kept_by(http)
@@ -47,7 +56,7 @@ async def files(http: HTTPRequest) -> Response:
     return paged(await asyncio.to_thread(store.files, key.id, limit + 1, after), limit, file_json)
 
 
-@router.get("/v1/files/{id}")
+@router.get("/v1/files/{id}", openapi_extra=told(shapes.File, fails=(404, 405)))
 async def file(http: HTTPRequest, id: str) -> Response:
     """Tell of one of the caller's own files."""
     key, (_, store) = key_of(http), kept_by(http)
@@ -55,7 +64,7 @@ async def file(http: HTTPRequest, id: str) -> Response:
     return unknown("file", id) if found is None else JSONResponse(file_json(found))
 
 
-@router.get("/v1/files/{id}/content")
+@router.get("/v1/files/{id}/content", openapi_extra=told({"application/jsonl": {"type": "string"}}, fails=(404, 405)))
 async def content(http: HTTPRequest, id: str) -> Response:
     """Give what one of the caller's own files holds."""
     key, (_, store) = key_of(http), kept_by(http)
@@ -63,7 +72,7 @@ async def content(http: HTTPRequest, id: str) -> Response:
     return unknown("file", id) if found is None else Response(found, media_type="application/jsonl")
 
 
-@router.delete("/v1/files/{id}")
+@router.delete("/v1/files/{id}", openapi_extra=told(shapes.Deleted, fails=(404, 405)))
 async def delete_file(http: HTTPRequest, id: str) -> Response:
     """Delete one of the caller's own files."""
     key, (_, store) = key_of(http), kept_by(http)

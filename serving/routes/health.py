@@ -6,20 +6,22 @@ from fastapi import APIRouter
 from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response
 
+from serving import shapes
 from serving.metrics import exposition
+from serving.operations import told
 from serving.protocol import error_json
 from serving.routes.common import gateway_of, key_of
 
 router = APIRouter()
 
 
-@router.get("/healthz")
+@router.get("/healthz", openapi_extra=told(shapes.Health, open=True))
 async def healthz() -> dict[str, str]:
     """Tell that the endpoint is up."""
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", openapi_extra=told(shapes.Ready, also={503: shapes.NotReady}, open=True))
 async def readyz(http: HTTPRequest) -> Response:
     """Tell whether questions would be answered now: 503 while no expert's engine can be had."""
     pool = gateway_of(http).pipeline.pool
@@ -29,7 +31,7 @@ async def readyz(http: HTTPRequest) -> Response:
     return JSONResponse({"status": "ready", "broken": broken})
 
 
-@router.get("/metrics")
+@router.get("/metrics", openapi_extra=told({"text/plain": {"type": "string"}}, fails=(403,)))
 async def metrics(http: HTTPRequest) -> Response:
     """Give the figures of all gateways and of the pool to Prometheus; where keys are wanted, to an admin's."""
     gateway = gateway_of(http)

@@ -8,6 +8,8 @@ from fastapi import APIRouter
 from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response
 
+from serving import shapes
+from serving.operations import told
 from serving.pipeline import RequestError
 from serving.routes.admins import refusal
 from serving.routes.common import gateway_of
@@ -15,7 +17,7 @@ from serving.routes.common import gateway_of
 router = APIRouter()
 
 
-@router.get("/v1/pool")
+@router.get("/v1/pool", openapi_extra=told(shapes.Pool, takes=("since",), fails=(403,)))
 async def pool(http: HTTPRequest) -> Response:
     """Give the pool's figures and the samples of the last minutes; with `since`, only those after that time."""
     if (refused := refusal(http)) is not None:

@@ -9,6 +9,8 @@ from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from serving import shapes
+from serving.operations import told
 from serving.protocol import parse
 from serving.routes.admins import refusal
 from serving.routes.common import body_of, gateway_of
@@ -24,7 +26,7 @@ class TryBody(BaseModel):
     text: Annotated[str, Field(min_length=1, max_length=100_000)]
 
 
-@router.get("/v1/routers")
+@router.get("/v1/routers", openapi_extra=told(shapes.Routers, fails=(403,)))
 async def routers(http: HTTPRequest) -> Response:
     """Tell of the mixture's router: its profile, its map, and what drift the traffic shows."""
     if (refused := refusal(http)) is not None:
@@ -32,7 +34,7 @@ async def routers(http: HTTPRequest) -> Response:
     return JSONResponse({"object": "counterpoint.routers", **await gateway_of(http).outlook.described()})
 
 
-@router.post("/v1/routers/try")
+@router.post("/v1/routers/try", openapi_extra=told(shapes.Tried, body=TryBody, fails=(403,)))
 async def try_routers(http: HTTPRequest) -> Response:
     """Score a text by each router, and tell where it lies; nobody is asked, and it is not kept."""
     if (refused := refusal(http)) is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,13 @@ from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response
 
 from data.records import CounterpointError
-from serving import runs
+from serving import runs, shapes
+from serving.operations import told
 from serving.pipeline import RequestError
 from serving.routes.admins import refusal
 from serving.routes.common import gateway_of, page_of, unknown
 from serving.routes.pages import paged
-from serving.runs import REPORTS, Compared, RunError, Summary
+from serving.runs import REPORTS, RunError, Summary
 
 router = APIRouter()
 
@@ -28,7 +28,11 @@ SEALED = {
 """Headers under which a report, which may hold what experts wrote, is a picture and nothing that runs."""
 
 
-@router.get("/v1/runs")
+REPORT = {kind: {"type": "string"} for kind in ("text/html", "text/markdown")}
+"""The forms of a report."""
+
+
+@router.get("/v1/runs", openapi_extra=told(shapes.Runs, takes=("limit", "after"), fails=(403,)))
 async def list_of_runs(http: HTTPRequest) -> Response:
     """List the runs, newest first, those that cannot be read last with the reason."""
     if (refused := refusal(http)) is not None:
@@ -41,7 +45,7 @@ async def list_of_runs(http: HTTPRequest) -> Response:
     return paged(found[begin : begin + limit + 1], limit, _shape)
 
 
-@router.get("/v1/runs/compare")
+@router.get("/v1/runs/compare", openapi_extra=told(shapes.Comparison, takes=("a", "b"), fails=(403, 404)))
 async def compare(http: HTTPRequest) -> Response:
     """Compare two runs, system by system."""
     if (refused := refusal(http)) is not None:
@@ -54,10 +58,10 @@ async def compare(http: HTTPRequest) -> Response:
         if not runs.has_run(folder, id):
             return unknown("run", id)
     found = await asyncio.to_thread(runs.compare_runs, folder, a, b)
-    return JSONResponse({"object": "counterpoint.comparison", "a": a, "b": b, "systems": [_compared(each) for each in found]})
+    return JSONResponse({"object": "counterpoint.comparison", "a": a, "b": b, "systems": [each.json() for each in found]})
 
 
-@router.get("/v1/runs/{id}")
+@router.get("/v1/runs/{id}", openapi_extra=told(shapes.Run, fails=(403, 404, 405)))
 async def run(http: HTTPRequest, id: str) -> Response:
     """Give what a run found: its figures, each system by category, its report."""
     if (refused := refusal(http)) is not None:
@@ -68,7 +72,7 @@ async def run(http: HTTPRequest, id: str) -> Response:
     return JSONResponse(await asyncio.to_thread(_whole, folder, id))
 
 
-@router.get("/v1/runs/{id}/report")
+@router.get("/v1/runs/{id}/report", openapi_extra=told(REPORT, takes=("format",), fails=(403, 404, 405)))
 async def report(http: HTTPRequest, id: str) -> Response:
     """Give a run's report as it stands, `?format=md` or `html`."""
     if (refused := refusal(http)) is not None:
@@ -107,10 +111,3 @@ def _whole(folder: Path, id: str) -> dict[str, Any]:
         made["error"] = str(error)
     links = {form: f"/v1/runs/{id}/report?format={form}" for form, name in REPORTS.items() if (folder / id / name).is_file()}
     return made | {"links": links}
-
-
-def _compared(each: Compared) -> dict[str, Any]:
-    row = asdict(each)
-    difference = row.pop("difference")
-    rounded = {name: round(value, 4) for name, value in difference.items()}
-    return row | {"difference": rounded["mean"], "low": rounded["low"], "high": rounded["high"], "tie": each.difference.tie}

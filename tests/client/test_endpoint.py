@@ -80,7 +80,7 @@ async def test_the_primarys_words_are_corrected_where_the_mixture_says_otherwise
 
 
 async def test_a_batch_is_begun_waited_for_and_read(tmp_path: Path) -> None:
-    async with mixture(**settings(tmp_path)) as client:
+    async with mixture(**settings(f"sqlite:///{tmp_path / 'store.db'}")) as client:
         requests = [FRANCE, {"custom_id": "mine", "messages": FRANCE, "k": 1, "explain": True}, "please break", f"\u2028{FRANCE}"]
         made = await client.batches.create(requests, metadata={"of": "mine"})
         assert (made.total, made.metadata["of"], made.ended) == (4, "mine", False)
@@ -109,7 +109,7 @@ async def test_a_batch_comes_from_a_file_and_a_bad_line_is_an_error_of_its_own(t
     source = tmp_path / "asked.jsonl"
     line = {"custom_id": "one", "body": {"model": "mix", "messages": [{"role": "user", "content": FRANCE}]}}
     source.write_text(json.dumps(line) + "\n{half\n")
-    async with mixture(**settings(tmp_path)) as client:
+    async with mixture(**settings(f"sqlite:///{tmp_path / 'store.db'}")) as client:
         made = await client.batches.create(source)
         await client.batches.wait(made.id, timeout_s=20)
         results = [entry async for entry in client.batches.results(made.id)]
@@ -124,7 +124,7 @@ async def test_a_batch_comes_from_a_file_and_a_bad_line_is_an_error_of_its_own(t
 
 
 async def test_a_batch_that_runs_is_not_read_and_can_be_cancelled(tmp_path: Path) -> None:
-    async with mixture(**settings(tmp_path)) as client:
+    async with mixture(**settings(f"sqlite:///{tmp_path / 'store.db'}")) as client:
         made = await client.batches.create([FRANCE, "a slow one"])
         with pytest.raises(StillRunningError, match=r"has not ended within 0\.2 s; it is in_progress") as caught:
             await client.batches.wait(made.id, timeout_s=0.2)

@@ -27,7 +27,7 @@ EXPERTS = [
         "engine": "scripted",
         "options": {"script": CALLS},
         "role": "constant",
-        "match": ["^asked by its name only$"],
+        "match": [".*weather in Paris.*"],
     },
 ]
 

@@ -56,19 +56,20 @@ IDS = (
 ODD: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, 10**400, -(10**400), 0.0, -0.0, 1e308, -1e308, 5e-324, float("nan"), float("inf"),
     float("-inf"), "", "x", "\x00", "\ud800", "\U0001f600" * 50, "x" * 100_000, "1", "true", [], {}, [None], [[]], {"": None}, {"x": 1},
-    [1, "x", None], {"role": "user"}, [{"role": "user", "content": None}], {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#"}}},
+    [1, "x", None], {"role": "user"}, [{"role": "user", "content": None}],
+    {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#"}}},
     {"type": "json_schema", "json_schema": {"name": "x", "schema": {"pattern": "(a+)+$", "type": 7}}}, "\u202e\u0000\uffff",
 )  # fmt: skip
 HEADERS: tuple[tuple[bytes, Sequence[bytes]], ...] = (
-    (b"content-type", (b"", b"text/plain", b"application/json; charset=utf-16", b"APPLICATION/JSON", b"multipart/form-data", b"\xff\xfe", b"application/json\t;")),
+    (b"content-type", (b"", b"text/plain", b"application/json; charset=utf-16", b"APPLICATION/JSON", b"multipart/form-data", b"\xff\xfe")),
     (b"content-length", (b"-1", b"+5", b"0x10", b"99999999999999999999", b"5, 5", b"", b"1e3", b"\xb2", b" 7")),
     (b"transfer-encoding", (b"chunked", b"gzip", b"chunked, chunked", b"identity", b"xchunked")),
     (b"x-request-id", (b"\x00", b"\xff" * 10, b"x" * 9000, b"a b", b"", b"\xc3\xa9")),
     (b"traceparent", (b"00-0-0-0", b"x" * 500, b"\xff", b"00-" + b"f" * 32 + b"-" + b"f" * 16 + b"-zz")),
     (b"cache-control", (b"no-store, no-cache", b"max-age=-1", b"\xff", b"=" * 900)),
-    (b"authorization", (b"", b"Bearer", b"Bearer \xff\xfe", b"Basic \x00", b"Bearer " + b"x" * 9000, b"Bearer cp-000000000000-" + b"0" * 43)),
+    (b"authorization", (b"", b"Bearer", b"Bearer \xff\xfe", b"Basic \x00", b"Bearer " + b"x" * 9000, b"Bearer cp-0-" + b"0" * 43)),
     (b"origin", (b"null", b"http://[", b"http://[::1", b"\xff", b"https://evil.example")),
-    (b"host", (b"", b"[", b"[::1", b"127.0.0.1:99999", b"a" * 5000, b"\xff\xff", b"127.0.0.1:x", b"evil.example", b"localhost@evil.example", b"127.0.0.1, x")),
+    (b"host", (b"", b"[", b"[::1", b"127.0.0.1:99999", b"a" * 5000, b"\xff\xff", b"127.0.0.1:x", b"evil.example", b"a@evil.example")),
     (b"expect", (b"100-continue", b"200-ok")),
     (b"connection", (b"upgrade", b"close, close", b"keep-alive\x0b")),
     (b"upgrade", (b"websocket", b"h2c")),
@@ -112,8 +113,9 @@ class Fuzz:
         self.random = random.Random(seed)
         self.key = key.encode()
         self.kinds: tuple[Callable[[], Odd], ...] = (
-            self.values, self.values, self.values, self.cut, self.nested, self.doubled, self.noise, self.typed, self.ids, self.queries, self.methods,
-            self.headers, self.headers, self.lengths, self.chunks, self.forms, self.lines, self.leaving, self.leaving, self.halves, self.files,
+            self.values, self.values, self.values, self.cut, self.nested, self.doubled, self.noise, self.typed, self.ids, self.queries,
+            self.methods, self.headers, self.headers, self.lengths, self.chunks, self.large, self.forms, self.lines, self.sockets,
+            self.leaving, self.leaving, self.halves, self.files,
         )  # fmt: skip
 
     def one(self) -> Odd:
@@ -121,7 +123,12 @@ class Fuzz:
         return self.random.choice(self.kinds)()
 
     def _head(self, size: int | None, **changes: bytes) -> list[tuple[bytes, bytes]]:
-        fields = {b"host": b"127.0.0.1", b"authorization": b"Bearer " + self.key, b"content-type": b"application/json", b"connection": b"close"}
+        fields = {
+            b"host": b"127.0.0.1",
+            b"authorization": b"Bearer " + self.key,
+            b"content-type": b"application/json",
+            b"connection": b"close",
+        }
         if size is not None:
             fields[b"content-length"] = str(size).encode()
         return [*(fields | {name.replace("_", "-").encode(): value for name, value in changes.items()}).items()]
@@ -139,7 +146,9 @@ class Fuzz:
             holder, at = self.random.choice(places)
             holder[at] = deepcopy(self.random.choice(ODD))
             if isinstance(holder, dict) and self.random.random() < 0.1:
-                holder[self.random.choice(("", "\x00", "__proto__", "model ", "stream", "n", "x" * 3000))] = deepcopy(self.random.choice(ODD))
+                holder[self.random.choice(("", "\x00", "__proto__", "model ", "stream", "n", "x" * 3000))] = deepcopy(
+                    self.random.choice(ODD)
+                )
         return self._post("values", json.dumps(body).encode(), path)
 
     def cut(self) -> Odd:
@@ -161,13 +170,31 @@ class Fuzz:
         path = self.random.choice(PATHS)
         name = self.random.choice([*GOOD[path]])
         text = json.dumps(GOOD[path])[:-1]
-        odd = self.random.choice(("NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, "-" + "9" * 400, "0" * 9, "1.", ".5", "+1", '"\\ud800"', '"\\u0000"', "[]"))
+        odd = self.random.choice(
+            (
+                "NaN",
+                "Infinity",
+                "-Infinity",
+                "1e999",
+                "9" * 5000,
+                "-" + "9" * 400,
+                "0" * 9,
+                "1.",
+                ".5",
+                "+1",
+                '"\\ud800"',
+                '"\\u0000"',
+                "[]",
+            )
+        )
         return self._post("doubled", f'{text}, "{name}": {odd}}}'.encode(), path)
 
     def noise(self) -> Odd:
         """A body of any bytes."""
         size = self.random.choice((0, 1, 3, 50, 4000))
-        made = self.random.choice((self.random.randbytes(size), b"\xff" * size, b"\xef\xbb\xbf{}", '{"model": "mix"}'.encode("utf-16"), b"\x00" * size))
+        made = self.random.choice(
+            (self.random.randbytes(size), b"\xff" * size, b"\xef\xbb\xbf{}", '{"model": "mix"}'.encode("utf-16"), b"\x00" * size)
+        )
         return self._post("noise", made)
 
     def typed(self) -> Odd:
@@ -189,12 +216,17 @@ class Fuzz:
     def queries(self) -> Odd:
         """A list or a report, asked with odd parameters."""
         path = self.random.choice((*READS, "/v1/runs/first/report", "/v1/runs/first"))
-        pairs = [f"{self.random.choice(QUERIES)}={self.random.choice((*IDS, '-1', '0', '10001', '1e9', 'nan', 'inf', '', '%C2%B2', 'first'))}" for _ in range(3)]
+        pairs = [
+            f"{self.random.choice(QUERIES)}={self.random.choice((*IDS, '-1', '0', '10001', '1e9', 'nan', 'inf', '', '%C2%B2', 'first'))}"
+            for _ in range(3)
+        ]
         return Odd(f"queries {path}", (head("GET", f"{path}?{'&'.join(pairs)}", self._head(None)),))
 
     def methods(self) -> Odd:
         """A method that a path does not have, or that is none."""
-        path = self.random.choice((*PATHS, *READS, *(below.format("x") for below in BELOW), "*", "/", "//", "http://evil.example/v1/models", "/v1/./models", ""))
+        path = self.random.choice(
+            (*PATHS, *READS, *(below.format("x") for below in BELOW), "*", "/", "//", "http://evil.example/v1/models", "/v1/./models", "")
+        )
         return Odd(f"methods {path}", (head(self.random.choice(METHODS), path, self._head(0)),))
 
     def headers(self) -> Odd:
@@ -215,7 +247,9 @@ class Fuzz:
         path = self.random.choice(PATHS)
         raw = json.dumps(GOOD[path]).encode()
         length = self.random.choice((b"0", b"1", str(len(raw) - 1).encode(), str(len(raw) + 50).encode(), b"4194305", *HEADERS[1][1]))
-        return Odd(f"lengths {path}", (head("POST", path, self._head(None, content_length=length)), raw), self.random.choice(("half", "reset")))
+        return Odd(
+            f"lengths {path}", (head("POST", path, self._head(None, content_length=length)), raw), self.random.choice(("half", "reset"))
+        )
 
     def chunks(self) -> Odd:
         """A body in chunks, good or not."""
@@ -224,7 +258,7 @@ class Fuzz:
         size = f"{len(raw):x}".encode()
         made = self.random.choice((
             (size + b"\r\n" + raw + b"\r\n0\r\n\r\n",),
-            tuple(b"1\r\n" + raw[at : at + 1] + b"\r\n" for at in range(len(raw))) + (b"0\r\n\r\n",),
+            (*(b"1\r\n" + raw[at : at + 1] + b"\r\n" for at in range(len(raw))), b"0\r\n\r\n"),
             (b"zz\r\n" + raw,),
             (b"-1\r\n",),
             (b"fffffffffffffffff\r\n" + raw,),
@@ -234,6 +268,22 @@ class Fuzz:
         ))  # fmt: skip
         return Odd(f"chunks {path}", (head("POST", path, self._head(None, transfer_encoding=b"chunked")), *made), "half")
 
+    def large(self) -> Odd:
+        """A body that is larger than any may be, with its length or in chunks."""
+        path, part = self.random.choice((*PATHS, "/v1/files")), b'"' + b"x" * 65_533 + b'"'
+        if self.random.random() < 0.5:
+            return Odd(f"large {path}", (head("POST", path, self._head(70 * len(part))), *[part] * 70))
+        chunks = [b"ffff\r\n" + part + b"\r\n"] * 70
+        return Odd(f"large {path}", (head("POST", path, self._head(None, transfer_encoding=b"chunked")), *chunks, b"0\r\n\r\n"), "half")
+
+    def sockets(self) -> Odd:
+        """A web socket, where there is none."""
+        fields = self._head(
+            None, connection=b"upgrade", upgrade=b"websocket", sec_websocket_version=b"13", sec_websocket_key=b"eHh4eHh4eHh4eHh4eHh4eA=="
+        )
+        path = self.random.choice((*PATHS, *READS))
+        return Odd(f"sockets {path}", (head("GET", path, fields),), "half")
+
     def forms(self) -> Odd:
         """An upload whose form is broken."""
         part = b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
@@ -241,24 +291,44 @@ class Fuzz:
         name = self.random.choice((b"x.jsonl", b"../../x", b"\xff\xfe", b"\x00", b"n" * 5000, b"", b'a"b', b"\\ud800"))
         whole = part + file % (name, self.random.randbytes(self.random.choice((0, 5, 2000)))) + b"--b--\r\n"
         raw = self.random.choice((
-            whole, whole, whole[: self.random.randrange(len(whole))], part + b"--b--\r\n", b"", b"--b", part * 30 + b"--b--\r\n", whole.replace(b"batch", b"fine-tune"),
-            whole.replace(b"--b\r\n", b"--b\r\n\r\n"), b'--b\r\ncontent-disposition: form-data\r\n\r\nx\r\n--b--\r\n', b"--b\r\n\xff\xff: x\r\n\r\nx\r\n--b--\r\n",
+            whole, whole, whole[: self.random.randrange(len(whole))], part + b"--b--\r\n", b"", b"--b", part * 30 + b"--b--\r\n",
+            whole.replace(b"batch", b"fine-tune"), whole.replace(b"--b\r\n", b"--b\r\n\r\n"),
+            b"--b\r\ncontent-disposition: form-data\r\n\r\nx\r\n--b--\r\n", b"--b\r\n\xff\xff: x\r\n\r\nx\r\n--b--\r\n",
             b"--b\r\n" + b"x: y\r\n" * 500 + b"\r\nx\r\n--b--\r\n", whole.replace(b"form-data; name", b"form-data; name*=utf-8''%ff; name"),
         ))  # fmt: skip
-        kind = self.random.choice((b"multipart/form-data; boundary=b",) * 6 + (b"multipart/form-data", b"multipart/form-data; boundary=", b"multipart/form-data; boundary=\xff", b"multipart/form-data; charset=nonsense; boundary=b", b"multipart/form-data; boundary=" + b"b" * 3000))
+        kind = self.random.choice(
+            (b"multipart/form-data; boundary=b",) * 6
+            + (
+                b"multipart/form-data",
+                b"multipart/form-data; boundary=",
+                b"multipart/form-data; boundary=\xff",
+                b"multipart/form-data; charset=nonsense; boundary=b",
+                b"multipart/form-data; boundary=" + b"b" * 3000,
+            )
+        )
         return Odd("forms", (head("POST", "/v1/files", self._head(len(raw), content_type=kind)), raw))
 
     def files(self) -> Odd:
         """A batch over lines that are none."""
-        return self._post("files", json.dumps({"input_file_id": self.random.choice(("file-x", "\x00", "../x", "%2e", "x" * 200)), "endpoint": self.random.choice(("/v1/chat/completions", "", "\x00", "/v1/files"))}).encode(), "/v1/batches")
+        return self._post(
+            "files",
+            json.dumps(
+                {
+                    "input_file_id": self.random.choice(("file-x", "\x00", "../x", "%2e", "x" * 200)),
+                    "endpoint": self.random.choice(("/v1/chat/completions", "", "\x00", "/v1/files")),
+                }
+            ).encode(),
+            "/v1/batches",
+        )
 
     def lines(self) -> Odd:
         """Bytes that are no HTTP, or hardly."""
         good = head("GET", "/v1/models", self._head(None))
         return Odd("lines", (self.random.choice((
-            b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET /v1/models HTTP/9.9\r\n\r\n", b"GET /v1/models\r\n\r\n",
-            self.random.randbytes(200), b"GET " + b"/x" * 50_000 + b" HTTP/1.1\r\n\r\n", good.replace(b"\r\n", b"\n"), good + good, good[:-2], b" " + good,
-            good.replace(b"HTTP/1.1", b"HTTP/1.0"), good.replace(b" HTTP", b"\x00 HTTP"), b"GET /v1/models HTTP/1.1\r\nx: " + b"y" * 200_000 + b"\r\n\r\n",
+            b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET /v1/models HTTP/9.9\r\n\r\n",
+            b"GET /v1/models\r\n\r\n", self.random.randbytes(200), b"GET " + b"/x" * 50_000 + b" HTTP/1.1\r\n\r\n",
+            good.replace(b"\r\n", b"\n"), good + good, good[:-2], b" " + good, good.replace(b"HTTP/1.1", b"HTTP/1.0"),
+            good.replace(b" HTTP", b"\x00 HTTP"), b"GET /v1/models HTTP/1.1\r\nx: " + b"y" * 200_000 + b"\r\n\r\n",
             b"GET http://[::1/v1/models HTTP/1.1\r\nhost: x\r\n\r\n", b"GET /v1/models?\xff\xfe HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
         )),), self.random.choice(("half", "reset")))  # fmt: skip
 
@@ -267,7 +337,13 @@ class Fuzz:
         path = self.random.choice(("/v1/chat/completions", "/v1/completions"))
         text = self.random.choice(("slow", "What is the capital of France?"))
         asked = {"messages": [{"role": "user", "content": text}]} if "chat" in path else {"prompt": text}
-        body = {"model": "mix", **asked, "stream": self.random.random() < 0.8, "n": self.random.choice((1, 3)), "counterpoint": {"k": 2, "explain": True}}
+        body = {
+            "model": "mix",
+            **asked,
+            "stream": self.random.random() < 0.8,
+            "n": self.random.choice((1, 3)),
+            "counterpoint": {"k": 2, "explain": True},
+        }
         return self._post("leaving", json.dumps(body).encode(), path, self.random.choice(("leave", "reset", "half")))
 
     def halves(self) -> Odd:

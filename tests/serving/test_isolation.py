@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.config import MixtureConfig
@@ -25,12 +25,13 @@ from serving.listener import Listener
 from serving.routes import make_app
 
 pytestmark = pytest.mark.slow
-SEQUENCES = int(os.environ.get("COUNTERPOINT_SEQUENCES", "200"))
+FEW = 200
+SEQUENCES = int(os.environ.get("COUNTERPOINT_SEQUENCES", FEW))
+"""Sequences that are tried: the same ones each time, or where the variable says how many, others each time."""
 EXPERTS = {"amber": (10.0, 100.0), "beryl": (20.0, 300.0), "coral": (50.0, 700.0), "delta": (90.0, 1100.0)}
-"""Prices of which no sum of a few calls is another's."""
+"""Who there is, and what a million tokens cost, read and written."""
 CHOOSING = ["best", "vote", "weighted", "bandit"]
 ASKING = ["fuse", "layers", "self", "self-seq", "judge", "debate", "deliberate", "split", "pool"]
-PHASES = [Phase.generate]
 REFUSED = (400, 404, 429)
 
 
@@ -41,13 +42,19 @@ class Live:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        script = {
-            name: [{"match": "slow", "say": f"{name} speaks", "delay_s": 0.02}, {"match": ".", "say": f"{name} speaks"}] for name in EXPERTS
-        }
         experts = [
-            {"name": name, "model": "-", "engine": "scripted", "max_tokens": 8, "price": {"input": price[0], "output": price[1]}, "options": {"script": script[name]}}
-            for name, price in EXPERTS.items()
-        ]  # fmt: skip
+            {
+                "name": name,
+                "model": "-",
+                "engine": "scripted",
+                "max_tokens": 8,
+                "price": {"input": read, "output": written},
+                "options": {
+                    "script": [{"match": "slow", "say": f"{name} speaks", "delay_s": 0.02}, {"match": ".", "say": f"{name} speaks"}]
+                },
+            }
+            for name, (read, written) in EXPERTS.items()
+        ]
         store = f"sqlite:///{folder / 'store.db'}"
         serving = {"port": self.port, "keys": True, "store": store, "keep_text": True, "cache": {"kind": "exact"}, "log": None}
         aggregator = {"kind": "fuse", "expert": "delta"}  # which some keys may not ask
@@ -137,7 +144,8 @@ class World:
         headers = {"authorization": f"Bearer {who.secret}", **more.pop("headers", {})}
         answer = self.live.http.request(method, path, headers=headers, **more)
         assert answer.status_code < 500, (answer.status_code, answer.text)
-        told, named = answer.text + str(answer.headers), path + json.dumps(more.get("json"))  # an error repeats the id that it was asked for
+        told = answer.text + str(answer.headers)
+        named = path + json.dumps(more.get("json"))  # an error repeats the id that it was asked for
         for other in self.callers:
             if other is not who:
                 assert other.mark not in told, f"{other.mark} in what {who.mark} got of {method} {path}: {told[:500]}"
@@ -402,7 +410,7 @@ def do(world: World, step: tuple[Any, ...]) -> None:
 def test_a_key_never_reaches_what_is_not_its_own(live: Live) -> None:
     World.seen.clear()
 
-    @settings(max_examples=SEQUENCES, deadline=None, derandomize=SEQUENCES == 200, database=None, suppress_health_check=[*HealthCheck], phases=PHASES)
+    @settings(max_examples=SEQUENCES, deadline=None, derandomize=SEQUENCES == FEW, database=None, suppress_health_check=[*HealthCheck])
     @given(st.lists(RIGHTS, min_size=2, max_size=3), st.lists(STEPS, min_size=4, max_size=9))
     def sequence(rights: list[tuple[str, list[str], float | None]], steps: list[tuple[Any, ...]]) -> None:
         world = World(live, rights)

@@ -371,7 +371,7 @@ def test_what_no_context_holds_is_refused_in_one_line(text: str, options: dict[s
     with pytest.raises(ContextError) as caught:
         narrow().route(one_question(text, **options))
     assert str(caught.value) == (
-        "the prompt and its answer are too long for every expert that may answer: "
+        "the prompt is too long: with its answer it exceeds the available context size of every expert that may answer; "
         f"the context of '{largest}', the largest, holds {held} tokens; shorten the prompt or lower max_tokens"
     )
 

@@ -5,6 +5,7 @@ import sys
 
 import litellm
 
+litellm.suppress_debug_info = True  # else it prints into ours
 url, model, question = sys.argv[1:]
 weather = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}
 asked = {

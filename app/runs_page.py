@@ -1,0 +1,10 @@
+"""The page of the runs."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+
+def show() -> None:
+    """Show the page."""
+    st.title("Runs")
