@@ -196,11 +196,13 @@ def main() -> None:
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     for name in asked.tables or TABLES:
         print(f"{name}: {asked.rounds} rounds, seed {asked.seed}", flush=True)
+        load, cores = os.getloadavg()[0], os.cpu_count()
         found, rows = TABLES[name](asked.rounds, asked.seconds, asked.seed)
+        rows += ["", f"{asked.rounds} rounds, seed {asked.seed}, {cores} cores, load average before the start {load:.1f}."]
         print("\n".join(rows), flush=True)
         if asked.print:
             continue
-        results[name] = {"seed": asked.seed, "machine": platform.machine(), "rounds": kept(found)}
+        results[name] = {"seed": asked.seed, "machine": platform.machine(), "cores": cores, "load": load, "rounds": kept(found)}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         write_section(f"overhead-{name}", f"python -m benchmarks.overhead {name} --rounds {asked.rounds}", "\n".join(rows))
 

@@ -571,6 +571,7 @@ def main() -> int:
         "--output", type=Path, default=RESULTS, help="where results are kept; docs/serving.md is written from the default one"
     )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: the endpoint is ended, too
     kept: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
     for gateways in options.gateways:
         with live(gateways) as endpoint, Progress() as bars:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from data.records import CounterpointError
-from serving import cli_combiner, cli_keys, cli_migrate, cli_pool, cli_router
+from serving import cli_combiner, cli_eval, cli_keys, cli_migrate, cli_pool, cli_router
 from serving.cli_common import ConfigOption, JsonOption, config_of, kept, prepare, run_until_done, say
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ encoder_app = typer.Typer(help="Make text encoders.", no_args_is_help=True)
 app.add_typer(cli_router.app, name="router")
 app.add_typer(cli_combiner.app, name="combiner")
 app.add_typer(cli_keys.app, name="keys")
+app.add_typer(cli_eval.app, name="eval")
 app.add_typer(adapter_app, name="adapter")
 app.add_typer(encoder_app, name="encoder")
 

@@ -21,7 +21,7 @@ BenchmarksOption = Annotated[
     typer.Option(
         "--benchmark",
         "-b",
-        help="NAME, or NAME=PATH for a file or folder of one's own; file:PATH for tasks, scores:PATH for questions of a score table.",
+        help="skills, or some families (skills:logic,dates); file:PATH for tasks; scores:PATH for the questions of a score table.",
     ),
 ]
 
@@ -34,17 +34,14 @@ def run(
     name: Annotated[str | None, typer.Option(help="The run's id; the same one goes on with a run that was cut off.")] = None,
     limit: Annotated[int | None, typer.Option(help="Questions of each benchmark, drawn by the seed.", min=1)] = None,
     split: Annotated[str, typer.Option(help="Split that is asked.")] = "test",
-    shots: Annotated[int, typer.Option(help="Examples from train before each question.", min=0)] = 0,
     weight: Annotated[list[str] | None, typer.Option(help="BENCHMARK=WEIGHT in the mean over benchmarks; 1 unless told.")] = None,
     aggregator: Annotated[
         list[str] | None, typer.Option(help="A further system: a kind of aggregator, as NAME or NAME={settings}; may be repeated.")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Limit of an answer.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Seed of draws, samples and resampling.", min=0)] = 0,
-    judge: Annotated[str | None, typer.Option(help="Expert that compares answers where none is the only right one.")] = None,
-    allow_code: Annotated[bool, typer.Option("--allow-code", help="Run the code that experts write, in a sandbox.")] = False,
     recorded: Annotated[
-        Path | None, typer.Option("--from", help="Folder of another run: take its answers, and ask nobody. For other routers and aggregators.")
+        Path | None, typer.Option("--from", help="Folder of another run: its answers are taken, and nobody is asked.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -52,7 +49,7 @@ def run(
 
     A run that is stopped, or killed, goes on where it was when it is started again with the same --name.
 
-    Example: `counterpoint eval run -c mixture.yaml --benchmark skills --benchmark gsm8k=gsm8k.jsonl --limit 200 --name first`
+    Example: `counterpoint eval run -c mixture.yaml --benchmark skills --benchmark file:mine.jsonl --limit 200 --name first`
     """
     from data.records import Sampling
     from serving.evaluation.benchmarks import loaded, weights_of
@@ -63,18 +60,17 @@ def run(
     from serving.show import console, progress_bars
 
     mixture = config_of(config)
-    questions, sources = loaded(benchmark, split=split, limit=limit, shots=shots, seed=seed)
+    questions, sources = loaded(benchmark, split=split, limit=limit, seed=seed)
     own = mixture.aggregator.model_dump(exclude_unset=True) or {"kind": mixture.aggregator.kind}
-    systems = [("mixture", own), *((f"mixture:{kind}", settings) for kind, settings in (kinds_of(aggregator) if aggregator else {}).items())]
+    further = kinds_of(aggregator) if aggregator else {}
+    systems = [("mixture", own), *((f"mixture:{kind}", settings) for kind, settings in further.items())]
     about: dict[str, Any] = {
         "command": " ".join(["counterpoint", *sys.argv[1:]]),
         "benchmarks": sources,
         "weights": weights_of(weight or [], sources),
         **surroundings(),
     }
-    plan = Plan(
-        mixture, tuple(questions), tuple(systems), Sampling(max_tokens), seed=seed, judge=judge, allow_code=allow_code, about=about
-    )
+    plan = Plan(mixture, tuple(questions), tuple(systems), Sampling(max_tokens), seed=seed, about=about)
     id = name or f"{mixture.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = runs / id
     created = begun(plan, folder)

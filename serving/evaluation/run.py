@@ -15,14 +15,13 @@ from typing import Any
 import pandas as pd
 
 from aggregator.vote import elect
-from data.graders import prediction
+from data.graders import grade, prediction
 from data.records import Answer, Call, CounterpointError, Message, Request, Route, Sampling, Trace, Usage
 from data.skills import Task
 from serving.config import expert_specs
 from serving.evaluation.aggregation import made_kinds
 from serving.evaluation.kept import KeptPool
 from serving.evaluation.rundata import OUTCOMES, QUESTIONS, RunData
-from serving.evaluation.scoring import Scorer
 from serving.evaluation.suite import Plan
 from serving.evaluation.systems import best_single
 from serving.journal import Journal
@@ -83,14 +82,12 @@ class _Run:
 
     def __init__(self, plan: Plan, pool: KeptPool, tick: Tick) -> None:
         self.plan, self.pool, self.tick = plan, pool, tick
-        self.scorer = Scorer(pool, plan.judge, allow_code=plan.allow_code, seed=plan.seed)
         self.experts = [expert.name for expert in plan.config.experts if expert.role == "routed"]
         self.done: Counter[str] = Counter()
 
     async def ask(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Ask every expert and every system at once, so that the pool groups it all; then sample the best expert."""
         tasks = [question.task for question in self.plan.questions]
-        self.scorer.check(tasks)
         alone = [self._alone(task, expert) for task in tasks for expert in (self.experts if self.plan.alone else ())]
         mixed = self._mixed(tasks)
         rows = await _gathered([*alone, *mixed])
@@ -111,7 +108,7 @@ class _Run:
         answer = await self.pool.answer(_call(f"{task.query_id}@{expert}", expert, task, self.plan.sampling))
         if answer.error is not None and "context of" not in answer.error:  # what its context cannot hold, it cannot answer
             raise CounterpointError(f"{expert}, {task.query_id}: {answer.error}")
-        score = 0.0 if answer.error is not None else await self.scorer.score(task, answer.text)
+        score = 0.0 if answer.error is not None else float(grade(task.grader, answer.text, task.answer))
         self._step("experts", len(self.plan.questions) * len(self.experts))
         return {
             "query_id": task.query_id,
@@ -173,7 +170,7 @@ class _Run:
         return {
             "system": name,
             "question_id": task.query_id,
-            "score": await self.scorer.score(task, answer.text),
+            "score": float(grade(task.grader, answer.text, task.answer)),
             "text": answer.text,
             "prediction": prediction(task.grader, answer.text),
             "calls": usage.calls,

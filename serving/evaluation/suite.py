@@ -36,8 +36,6 @@ class Plan:
         sampled: Whether the best single expert is sampled as often as the first system calls.
         alone: Whether every expert is also asked alone, which the baselines need.
         seed: Seed of samples and resampling.
-        judge: Expert that compares answers of benchmarks without a single right one, or None.
-        allow_code: Whether code that experts write may run.
         about: What is noted of the run besides: sources, versions, weights.
     """
 
@@ -48,6 +46,4 @@ class Plan:
     sampled: bool = True
     alone: bool = True
     seed: int = 0
-    judge: str | None = None
-    allow_code: bool = False
     about: Mapping[str, Any] = field(default_factory=dict)

@@ -11,6 +11,7 @@ import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from jsonschema import Draft202012Validator
 from schemathesis import APIOperation, Case, GenerationMode, Response
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
@@ -123,7 +124,17 @@ class Tried:
         # what no schema can say (a tool's turn answers a call) is refused too, and parameters that nobody knows are let through
         without = [not_a_server_error, positive_data_acceptance] + ([] if refusable(case) else [negative_data_rejection])
         case.validate_response(response, excluded_checks=without, headers=self.endpoint.headers)
+        check_fields(response, case)
         self.done[case.operation.label] += mode is GenerationMode.POSITIVE and response.status_code == 200
+
+
+def check_fields(response: Response, case: Case) -> None:
+    """Checks that an answer has no field that the document does not tell; schemathesis lets such through."""
+    told = DOCUMENT["paths"][case.operation.path][case.operation.method.lower()]["responses"][str(response.status_code)]
+    told = DOCUMENT["components"]["responses"][told["$ref"].rpartition("/")[2]] if "$ref" in told else told
+    if response.headers["content-type"][0].partition(";")[0] == "application/json":
+        schema = told["content"]["application/json"]["schema"]
+        Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(response.json())
 
 
 def refusable(case: Case) -> bool:
