@@ -164,6 +164,7 @@ class Request:
         denied: Experts that whoever asks may not reach by any way, an aggregator's own calls among them.
         owner: Who asks, for what may be remembered of them and shown to nobody else; None is nobody in particular.
         primary_first: Whether the primary's words are streamed as they come, or None for the mixture's own way.
+        stream: Whether somebody reads the words as they come; where nobody does, a call that broke off may be made again.
     """
 
     id: str
@@ -180,6 +181,7 @@ class Request:
     denied: tuple[str, ...] = ()
     owner: str | None = None
     primary_first: bool | None = None
+    stream: bool = True
 
     @property
     def question(self) -> str:

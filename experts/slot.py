@@ -237,7 +237,7 @@ class Slot:
                     if isinstance(event, EngineDied) and self._held.get(key) is held:
                         await self._bury(key, held)
                     raise event
-                if event.call_id in left and event.call_id not in outside:  # else it was abandoned while its last word was on the way, and ended twice
+                if event.call_id in left and event.call_id not in outside:  # else abandoned at its last word, and ended twice
                     bundle.append(event)
                 elif event.call_id in left:
                     self._outboxes.put(event.call_id, event)

@@ -106,9 +106,9 @@ class Asking:
         id = f"{self.request.id}/{next(self._numbers)}"
         with tracing.span(f"call {expert}", expert=expert, call_id=id) as span:
             began = time.monotonic()
-            call = Call(id, expert, tuple(messages), how, self.request.batch, final, traceparent=span.traceparent)
+            call = Call(id, expert, tuple(messages), how, self.request.batch, final and self.request.stream, traceparent=span.traceparent)
             try:
-                answer = await self._streamed(call) if final else await self.pool.answer(call)
+                answer = await self._streamed(call) if call.stream else await self.pool.answer(call)
             except EngineError as error:  # it has left the mixture since it was chosen
                 answer = Answer.failed(expert, str(error), code="unavailable")
             self._note(answer, time.monotonic() - began, span)

@@ -17,7 +17,7 @@ from serving.config import CacheConfig
 from serving.likeness import Likeness, Place, encoder_of
 from serving.pipeline import Finished
 
-APART = ("id", "batch", "traceparent")
+APART = ("id", "batch", "traceparent", "stream")
 """Fields of a request that have no part in its answer; any other field, also one that is new, has."""
 
 

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+KEEP_ALIVE_S = 75
+"""Seconds that a connection stays open between two requests: longer than clients keep theirs, so that none is closed under a request."""
+
 
 class Listener:
     """Serve an application over HTTP; the kernel spreads new connections over all processes that listen on the same port.
@@ -29,7 +32,13 @@ class Listener:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._socket.bind((host, port))
         settings = uvicorn.Config(
-            app, lifespan="off", log_config=None, log_level="critical", access_log=False, timeout_graceful_shutdown=math.ceil(drain_s)
+            app,
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=math.ceil(drain_s),
         )
         self._server = _Server(settings)
         self._serving: asyncio.Task[None] | None = None

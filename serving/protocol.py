@@ -172,6 +172,7 @@ class _Asked(Neutral, ABC):
             options.max_latency_s,
             None if options.objective is None else {str(term): weight for term, weight in options.objective.items()},
             primary_first=options.primary_first,
+            stream=self.stream,
         )
 
 

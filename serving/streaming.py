@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from data.records import Answer, Request, Route, Usage
@@ -31,14 +31,36 @@ T = TypeVar("T")
 class Stream(StreamingResponse):
     """Server-sent events, and what was set aside given back where the caller had left before the first.
 
+    What fails before its first word is told by the status, as where nothing is streamed.
+
     Args:
-        lines: The events.
+        lines: The events; an answer that failed, where it comes first, in their place.
         admission: What was set aside, settled by whoever writes the lines; None where nothing is counted.
+        refuse: Makes the response of an answer that failed.
     """
 
-    def __init__(self, lines: AsyncIterator[str], admission: Admission | None) -> None:
-        super().__init__(lines, media_type="text/event-stream")
-        self.admission = admission
+    def __init__(
+        self, lines: AsyncGenerator[str | Answer], admission: Admission | None, refuse: Callable[[Answer], Response] | None = None
+    ) -> None:
+        super().__init__((), media_type="text/event-stream")
+        self.lines, self.admission, self.refuse = lines, admission, refuse
+
+    async def stream_response(self, send: Send) -> None:
+        """Write the events, or what is told in their place."""
+        async with aclosing(self.lines) as lines:
+            first = await anext(lines, "")
+            plain = self.refuse(first) if isinstance(first, Answer) and self.refuse is not None else None
+            response = plain or self
+            await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+            if plain is not None:
+                await send({"type": "http.response.body", "body": plain.body})
+            elif isinstance(first, str):
+                await send({"type": "http.response.body", "body": first.encode(), "more_body": True})
+            async for line in lines:  # to the end, where what was set aside is settled
+                if plain is None and isinstance(line, str):
+                    await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
+            if plain is None:
+                await send({"type": "http.response.body", "body": b""})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write the events."""
@@ -57,10 +79,13 @@ async def lines_of(
     entries: Sequence[tuple[Request, Route]],
     admission: Admission | None,
     recall: Recall | None = None,
-) -> AsyncIterator[str]:
-    """Write answers as server-sent events: news in our field where asked for, then the text; choices as they come."""
+) -> AsyncGenerator[str | Answer]:
+    """Write answers as server-sent events: news in our field where asked for, then the text; choices as they come.
+
+    A single answer that fails before anything of it was written is given as it is, and no event of it.
+    """
     usage = Usage()
-    failed = False
+    failed = begun = False
     choices = [_choice(gateway, key, asked, id, at, *entry, recall) for at, entry in enumerate(entries)]
     try:
         with admission or nullcontext():
@@ -69,7 +94,10 @@ async def lines_of(
                     if isinstance(line, Answer):
                         usage += line.usage
                         failed |= line.error is not None
+                        if line.error is not None:
+                            yield line if not begun and len(entries) == 1 else _error_line(line)
                     else:
+                        begun = True
                         yield line
             await gateway.door.settle(admission, usage)
     except DeadlineError as error:
@@ -107,10 +135,7 @@ async def _choice(
             elif isinstance(event, Finished):
                 answer, trace = event.answer, event.trace
                 await gateway.door.keep(key, request, answer, trace)
-                if answer.error is not None:
-                    _, kind, code = status_of(answer)
-                    yield f"data: {json.dumps(error_json(answer.error, kind, code))}\n\n"
-                else:
+                if answer.error is None:
                     taken_back = written.strip() and not answer.text.startswith(written.strip())
                     corrected: dict[str, Any] = {"correction": True} if explain and taken_back else {}
                     for piece in rest_of(written, answer.text):
@@ -120,6 +145,12 @@ async def _choice(
                     account = explain_json(answer, trace) | cached_json(trace) if explain else {}
                     yield line({}, answer.finish_reason, tokens=answer.tokens, **account)
                 yield answer
+
+
+def _error_line(answer: Answer) -> str:
+    """The event of an answer that failed."""
+    _, kind, code = status_of(answer)
+    return f"data: {json.dumps(error_json(answer.error or '', kind, code))}\n\n"
 
 
 async def merged(sources: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[T]:

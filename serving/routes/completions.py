@@ -60,7 +60,7 @@ async def _complete(http: HTTPRequest, kind: type[ChatRequest] | type[Completion
         return failed(refusal)
     admission = await door.admit(key, *parted(new), pipeline.aggregator_of(requests[0]), pipeline.pool.specs)
     if asked.stream:
-        stream = Stream(lines_of(gateway, key, asked, id, [*zip(requests, routes, strict=True)], admission, recall), admission)
+        stream = Stream(lines_of(gateway, key, asked, id, [*zip(requests, routes, strict=True)], admission, recall), admission, failed)
         stream.headers.update(recall.headers)
         return stream
     with admission or nullcontext():

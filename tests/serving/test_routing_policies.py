@@ -568,6 +568,9 @@ async def test_a_stream_whose_reserve_fails_too_ends_in_an_error(mixture: Callab
     path = mixture(experts=experts, router={"path": write_router(tmp_path), "policy": {"kind": "cascade"}})
     gateway = Gateway(load_config(path))
     async with gateway.pipeline:
-        _, stream = await post(gateway, body(SUM) | {"stream": True})
-    assert lines_of(stream)[-1]["error"]["message"].startswith("no expert answered: ")
-    assert lines_of(stream)[-1]["error"]["message"].count("out of order") == 3
+        status, plain = await post(gateway, body(SUM) | {"stream": True})  # nothing was written yet: the status tells
+        _, stream = await post(gateway, body(SUM, explain=True) | {"stream": True})
+    error = json.loads(plain)["error"]
+    assert (status, error["message"].count("out of order")) == (502, 3)
+    assert error["message"].startswith("no expert answered: ")
+    assert lines_of(stream)[-1]["error"] == error

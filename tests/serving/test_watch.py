@@ -155,7 +155,8 @@ async def test_a_request_is_one_line_of_json(serving: dict[str, Any], log: Calla
     ("body", "status", "error"),
     [
         (chat("please break"), 502, "upstream_error"),
-        (chat("please break", stream=True), 200, "upstream_error"),
+        (chat("please break", stream=True), 502, "upstream_error"),
+        (chat("please break", stream=True, counterpoint={"explain": True}), 200, "upstream_error"),
         (chat("Who?", model="nobody"), 404, "model_not_found"),
         (chat(""), 400, "invalid_request_error"),
     ],
