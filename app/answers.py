@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import streamlit as st
 
@@ -65,7 +66,12 @@ def show_answer(turn: Turn, at: int, last: bool, regenerate: Callable[[int], Non
                 st.code(turn.content, language=None, wrap_lines=True)
             if regenerate is not None:
                 st.button(
-                    "Regenerate", icon=":material/refresh:", type="tertiary", key=f"regenerate-{_key(turn, at)}", on_click=regenerate, args=(at,)
+                    "Regenerate",
+                    icon=":material/refresh:",
+                    type="tertiary",
+                    key=f"regenerate-{_key(turn, at)}",
+                    on_click=regenerate,
+                    args=(at,),
                 )
 
 
@@ -81,8 +87,6 @@ def _show_account(turn: Turn, at: int, last: bool, change: Change) -> None:
 
 def _fetch(turn: Turn, at: int, change: Change) -> None:
     """Fetch an answer's account from the endpoint."""
-    from dataclasses import replace
-
     assert turn.id is not None
     try:
         change(at, replace(turn, account=trimmed(session.client().trace(turn.id).explanation)))
@@ -142,7 +146,7 @@ def _send(id: str, score: float, comment: str | None) -> None:
     sent: dict[str, str] = st.session_state.setdefault("sent", {})
     try:
         came = session.client().feedback(id, score, comment)
-        sent[id] = "Feedback kept" if came.kept else "Feedback taken"
+        sent[id] = f"{'Comment' if comment else 'Feedback'} {'kept' if came.kept else 'taken'}"
     except CounterpointError as error:
         sent[id] = "Feedback could not be kept" if "trace" in str(error) else f"No feedback: {error}"
     for old in [*sent][:-100]:

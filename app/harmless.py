@@ -31,12 +31,12 @@ class Piece:
 
 
 def pieces(text: str) -> list[Piece]:
-    """Cut a text into prose and blocks of code; a block that is not ended goes on to the end.
+    r"""Cut a text into prose and blocks of code; a block that is not ended goes on to the end.
 
     Each piece is shown by an element of its own, so that what is taken for code is never read as Markdown.
 
     Example:
-        >>> [(piece.code, piece.text) for piece in pieces("Run this:\\n```sh\\nls\\n```\\nDone.")]
+        >>> [(piece.code, piece.text) for piece in pieces("Run this:\n```sh\nls\n```\nDone.")]
         [(False, 'Run this:'), (True, 'ls'), (False, 'Done.')]
     """
     found: list[Piece] = []
@@ -117,10 +117,10 @@ def plain(text: str) -> str:
 
 
 def label(text: str, most: int = 60) -> str:
-    """Write a text as one short line for a button or a tab.
+    r"""Write a text as one short line for a button or a tab.
 
     Example:
-        >>> label("What is the\\ncapital?", most=9)
+        >>> label("What is the\ncapital?", most=9)
         'What is …'
     """
     line = " ".join(text.split())

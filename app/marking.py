@@ -27,7 +27,7 @@ def differences(text: str, other: str) -> Words | None:
         return None
     folded = [[word.casefold().strip(".,;:!?") or word for word in words] for words in (own, others)]
     found: Words = []
-    for kind, start, end, _, _ in SequenceMatcher(None, *folded, autojunk=False).get_opcodes():
+    for kind, start, end, _, _ in SequenceMatcher(None, folded[0], folded[1], autojunk=False).get_opcodes():
         if end > start:
             found.append((kind != "equal", " ".join(own[start:end])))
     return found

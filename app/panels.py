@@ -12,7 +12,7 @@ from app.trouble import Trouble
 from app.wording import residency, spent, waiting
 from counterpoint import ExpertAnswer, Explanation, Pool, Route
 
-TABS_HEIGHT = 260
+TABS_HEIGHT = 190
 """Pixels of the experts' answers while they come, so that nothing below them moves."""
 
 
@@ -39,11 +39,12 @@ def show_route(route: Route, pool: Pool | None = None) -> None:
         st.caption(f"{route.regret:.0%} likelihood was given up for the price, or for who is at hand")
     if route.reasons:
         st.caption("What spoke for it")
-        for reason in route.reasons:
-            st.text(reason)
+        st.text("\n".join(route.reasons))
 
 
-def show_answers(names: Sequence[str], answers: Mapping[str, ExpertAnswer], final: str, pool: Pool | None = None, live: bool = False) -> None:
+def show_answers(
+    names: Sequence[str], answers: Mapping[str, ExpertAnswer], final: str, pool: Pool | None = None, live: bool = False
+) -> None:
     """Show each expert's answer in a tab of its own, with what differs from the final answer marked."""
     order = [*names, *(name for name in answers if name not in names)]
     if not order:

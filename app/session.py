@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -28,30 +29,43 @@ def api_key() -> str | None:
     return st.session_state.get("api_key") or os.environ.get("COUNTERPOINT_API_KEY") or None
 
 
-def _own(name: str, make: Callable[[], Any]) -> Any:
+class Held:
+    """What was made for a session and its key; the client is closed when the session goes."""
+
+    def __init__(self, key: object) -> None:
+        self.key = key
+        self.made: dict[str, Any] = {}
+        self.client = Counterpoint(address(), api_key=api_key(), model=mixture(), timeout_s=30, retries=0)
+        self.close = weakref.finalize(self, self.client.close)
+
+
+def _held() -> Held:
+    key = (address(), mixture(), api_key())
+    held: Held | None = st.session_state.get("held")
+    if held is None or held.key != key:
+        if held is not None:
+            held.close()
+        st.session_state.held = held = Held(key)
+    return held
+
+
+def own(name: str, make: Callable[[], Any]) -> Any:
     """What was made for the session and its key, made anew where the key is another."""
-    held: dict[str, Any] = st.session_state.setdefault("_own", {})
-    if held.get("key") != (address(), mixture(), api_key()):
-        if "client" in held:
-            held["client"].close()
-        held.clear()
-        held["key"] = (address(), mixture(), api_key())
-    if name not in held:
-        held[name] = make()
-    return held[name]
+    made = _held().made
+    if name not in made:
+        made[name] = make()
+    return made[name]
 
 
 def forget() -> None:
     """Look at the endpoint anew."""
-    held = st.session_state.get("_own", {})
-    for name in ("shelf", "models"):
-        held.pop(name, None)
+    for name in ("shelf", "models", "routers"):
+        _held().made.pop(name, None)
 
 
 def client() -> Counterpoint:
     """The session's client; it tries nothing twice, for somebody waits."""
-    made: Counterpoint = _own("client", lambda: Counterpoint(address(), api_key=api_key(), model=mixture(), timeout_s=30, retries=0))
-    return made
+    return _held().client
 
 
 def connector() -> Callable[[Callable[[float], Awaitable[object]]], AsyncCounterpoint]:
@@ -66,7 +80,7 @@ def experts() -> list[str]:
     Raises:
         CounterpointError: The endpoint does not answer.
     """
-    names: list[str] = _own("models", lambda: [name for name in client().models() if name != mixture()])
+    names: list[str] = own("models", lambda: [name for name in client().models() if name != mixture()])
     return names
 
 
@@ -85,7 +99,7 @@ def shelf() -> Shelf:
             return SessionShelf()
         return kept
 
-    found: Shelf = _own("shelf", find)
+    found: Shelf = own("shelf", find)
     return found
 
 

@@ -15,19 +15,20 @@ from counterpoint import CounterpointError
 AS_IS = "as the mixture says"
 
 
-def show_history(shelf: Shelf, current: str | None, begin: Callable[[], None], open_: Callable[[str], None]) -> None:
+def show_history(shelf: Shelf, note: str, current: str | None, begin: Callable[[], None], open_: Callable[[str], None]) -> None:
     """Show the conversations, with a search.
 
     Args:
         shelf: Where they are kept.
+        note: What one should know of that place, or empty.
         current: Id of the one that is open.
         begin: Begins a new one.
         open_: Opens one by its id.
     """
     st.button("New conversation", icon=":material/add:", on_click=begin, width="stretch", key="new")
     sought = st.text_input("Search conversations", key="sought", placeholder="Search conversations", label_visibility="collapsed")
-    if shelf.note:
-        st.caption(shelf.note)
+    if note:
+        st.caption(note)
     try:
         found = shelf.headings(sought)
     except CounterpointError as error:
@@ -45,7 +46,7 @@ def show_history(shelf: Shelf, current: str | None, begin: Callable[[], None], o
 def _seed(settings: Settings) -> None:
     """Put settings into the widgets."""
     state = st.session_state
-    state.set_k, state.set_aggregator, state.set_temperature = settings.k, settings.aggregator, settings.temperature
+    state.set_k, state.set_aggregator, state.set_temperature = settings.k or 0, settings.aggregator or "", settings.temperature
     state.set_budget, state.set_latency, state.set_off = settings.budget_usd, settings.max_latency_s, list(settings.off)
     state.set_first = settings.primary_first
     weights = dict(settings.objective)
@@ -75,8 +76,8 @@ def show_settings(experts: list[str]) -> Settings:
     with st.expander("Settings", icon=":material/tune:"):
         names = [*PRESETS, *state.get("presets", {})]
         st.selectbox("Preset", names, key="preset", index=None, placeholder="Choose a preset", on_change=_choose)
-        k = st.selectbox("Experts to ask", [None, 1, 2, 3, 4, 5, 6], format_func=lambda n: str(n or AS_IS), key="set_k")
-        kinds = [None, *AGGREGATORS]
+        k = st.selectbox("Experts to ask", [0, 1, 2, 3, 4, 5, 6], format_func=lambda n: str(n or AS_IS), key="set_k")
+        kinds = ["", *AGGREGATORS]
         aggregator = st.selectbox("Aggregator", kinds, format_func=lambda kind: kind or "the mixture's own", key="set_aggregator")
         off = st.multiselect("Experts that are off", experts, key="set_off", placeholder="all are on")
         temperature = st.number_input("Temperature", 0.0, 2.0, None, 0.1, key="set_temperature", placeholder="the experts' own")
@@ -86,7 +87,7 @@ def show_settings(experts: list[str]) -> Settings:
         slow = st.slider("Weight of slowness", 0.0, 1.0, step=0.05, key="set_slow", help="What the slowest expert's score loses.")
         first = st.toggle("First expert's words at once", key="set_first", help="The answer may change while it is read.")
         objective = tuple((name, weight) for name, weight in (("price", price), ("latency", slow)) if weight)
-        state.settings = Settings(k, aggregator, temperature, budget or None, latency, tuple(off), objective, first)
+        state.settings = Settings(k or None, aggregator or None, temperature, budget or None, latency, tuple(off), objective, first)
         st.text_input("Save as preset", key="preset_name", placeholder="name of a preset", on_change=_save)
     return state.settings  # type: ignore[no-any-return]
 
@@ -94,12 +95,12 @@ def show_settings(experts: list[str]) -> Settings:
 def show_compare(experts: list[str]) -> tuple[str | None, bool]:
     """Show whether one expert is asked beside the mixture, and give its name and whether the vote is blind."""
     with st.expander("Compare", icon=":material/compare:"):
-        if "compare_kept" not in st.session_state:
-            st.session_state.compare_kept = (None, True)
-        rival, blind = st.session_state.compare_kept
-        names = [None, *experts]
-        at = names.index(rival) if rival in names else 0
-        rival = st.selectbox("Beside the mixture, ask", names, at, format_func=lambda name: name or "nobody", key="rival")
-        blind = st.toggle("Hide who is who until I vote", blind, key="blind", disabled=rival is None)
-        st.session_state.compare_kept = (rival, blind)
+        state: Any = st.session_state
+        if "blind" not in state:  # the widgets' own state goes when another page is shown
+            state.rival, state.blind = state.get("compared", (None, True))
+        if state.get("rival") not in experts:
+            state.rival = None
+        rival = st.pills("Beside the mixture, ask", experts, key="rival")
+        blind = st.toggle("Hide who is who until I vote", key="blind", disabled=not rival)
+        state.compared = (rival, blind)
     return rival, blind

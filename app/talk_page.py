@@ -37,7 +37,7 @@ def show() -> None:
     shelf = session.shelf() if trouble is None else SessionShelf()
     names = session.experts() if trouble is None else []
     with st.sidebar:
-        show_history(shelf, state.talk.id, _begin, _open)
+        show_history(shelf, "" if trouble else shelf.note, state.talk.id, _begin, _open)
         settings = show_settings(names)
         rival, blind = show_compare(names)
     state.asking = (settings, rival, blind)

@@ -128,8 +128,11 @@ def bounded(turns: Sequence[Turn]) -> tuple[Turn, ...]:
     """
     held = [at for at, turn in enumerate(turns) if turn.account is not None]
     old = set(held[: max(0, len(held) - MOST_ACCOUNTS)])
-    light = lambda turn: replace(turn, account=None, rival=turn.rival and replace(turn.rival, account=None))  # noqa: E731
-    return tuple(light(turn) if at in old else turn for at, turn in enumerate(turns))
+    return tuple(_light(turn) if at in old else turn for at, turn in enumerate(turns))
+
+
+def _light(turn: Turn) -> Turn:
+    return replace(turn, account=None, rival=turn.rival and replace(turn.rival, account=None))
 
 
 def before(turns: Sequence[Turn], at: int) -> tuple[Turn, ...]:

@@ -56,10 +56,10 @@ class Progress:
     seconds: float = 0.0
 
     def after(self, chunk: Chunk) -> Progress:
-        """Take a piece of the stream.
+        r"""Take a piece of the stream.
 
         Example:
-            >>> came = Progress().after(Chunk("no")).after(Chunk("\\n\\nyes", correction=True)).after(Chunk(" sir", correction=True))
+            >>> came = Progress().after(Chunk("no")).after(Chunk("\n\nyes", correction=True)).after(Chunk(" sir", correction=True))
             >>> came.text
             'yes sir'
         """

@@ -52,11 +52,11 @@ def spent(account: Explanation) -> str:
 
 
 def dollars(amount: float) -> str:
-    """Write an amount.
+    r"""Write an amount.
 
     Example:
         >>> dollars(0), dollars(0.00012), dollars(3.5)
-        ('free', 'US\\\\$ 0.00012', 'US\\\\$ 3.50')
+        ('free', 'US\\$ 0.00012', 'US\\$ 3.50')
     """
     if not amount:
         return "free"
