@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from data.graders import GRADERS, why_not
+from data.graders import GRADERS
 from data.records import CounterpointError
 from data.skills import Task
 
@@ -31,12 +31,8 @@ def write_tasks(tasks: Iterable[Task], path: Path) -> None:
         raise TaskFileError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def read_tasks(path: Path, graders: Collection[str] = tuple(GRADERS)) -> list[Task]:
+def read_tasks(path: Path) -> list[Task]:
     """Read tasks; `query`, `answer` and `grader` are required, `query_id`, `category` and `split` are not.
-
-    Args:
-        path: The file.
-        graders: Graders that may stand there; those that run programs or ask a judge only where whoever asks sees to it.
 
     Raises:
         TaskFileError: The file or a line is not what it should be.
@@ -59,10 +55,8 @@ def read_tasks(path: Path, graders: Collection[str] = tuple(GRADERS)) -> list[Ta
             raise TaskFileError(f"{place}: wanted an object, not {type(row).__name__}")
         if missing := [name for name in REQUIRED if not str(row.get(name, "")).strip()]:
             raise TaskFileError(f"{place}: {missing[0]} is missing; wanted {', '.join(REQUIRED)}")
-        if row["grader"] not in graders:
-            raise TaskFileError(f"{place}: no grader is called {row['grader']!r}; there are {', '.join(graders)}")
-        if row["grader"] in GRADERS and (missing := why_not(row["grader"])):
-            raise TaskFileError(f"{place}: {missing}")
+        if row["grader"] not in GRADERS:
+            raise TaskFileError(f"{place}: no grader is called {row['grader']!r}; there are {', '.join(GRADERS)}")
         name = str(row.get("query_id") or f"line-{number}")
         if name in seen:
             raise TaskFileError(f"{place}: query_id {name!r} stands twice")
