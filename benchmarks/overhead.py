@@ -127,42 +127,49 @@ def scripted(rounds: int, seconds: float, seed: int) -> tuple[Rounds, list[str]]
 
 
 def vllm(rounds: int, seconds: float, seed: int) -> tuple[Rounds, list[str]]:
-    """SmolLM2 on vLLM: by its own server, and by our endpoint with one vLLM expert; streamed, the same prompts for both."""
+    """SmolLM2 on vLLM: by its own server, and by our endpoint with one vLLM expert; streamed, the same prompts for all."""
     from benchmarks.equality import BASE
     from experts import ExpertSpec
     from experts.models import resolve
     from experts.vllm_settings import prepare_environment, settings_of
 
-    prepare_environment(gpus=0)  # for both: what our engine would set is inherited by vLLM's own server as well
+    prepare_environment(gpus=0)  # for all: what our engine would set is inherited by vLLM's own server as well
     questions = [task.query for task in generate("test", 6)][:64]
     settings = settings_of([ExpertSpec("e", BASE, "vllm")], resolve(BASE))
+    expert: dict[str, Any] = {"name": "e", "model": BASE, "engine": "vllm"}
     found: Rounds = {Mode(clients, True): {} for clients in VLLM_LOADS}
     with ExitStack() as stack:
         theirs = stack.enter_context(servers.vllm("mix", settings))
-        ours = stack.enter_context(servers.counterpoint({"name": "e", "model": BASE, "engine": "vllm"}))
-        for server in (ours, theirs):
+        ours = [
+            stack.enter_context(servers.counterpoint(expert | {"options": {"process": True}})),
+            stack.enter_context(servers.counterpoint(expert, "Counterpoint, engine in the slot's process")),
+        ]
+        for server in (*ours, theirs):
             server.ask(8, stream=True, questions=questions, max_tokens=48)
-        for at, order in enumerate(orders([ours, theirs], rounds, seed), start=1):
+        for at, order in enumerate(orders([*ours, theirs], rounds, seed), start=1):
             for mode, each in found.items():
                 for server in order:
                     some = questions[: VLLM_LOADS[mode.clients]]
                     measured = server.ask(mode.clients, stream=True, questions=some, max_tokens=48)
                     each.setdefault(server.name, []).append(measured)
                     print(f"round {at}, {mode}: {server.name} {measured.tokens_per_s:.0f} tokens/s, {mode.latency_ms(measured):.0f} ms")
-    rows = ["| clients | figure | vLLM's own server | Counterpoint | ratio | aim | |", "|---|---|---|---|---|---|---|"]
+    rows = ["| clients | server | figure | | to vLLM's own server | aim | |", "|---|---|---|---|---|---|---|"]
     equal: list[str] = []
     for mode, each in found.items():
-        alone, through = each[theirs.name], each[ours.name]
-        tokens = [[one.tokens_per_s for one in some] for some in (alone, through)]
-        first = [[mode.latency_ms(one) for one in some] for some in (alone, through)]
-        for aim, unit, (a, b) in ((THROUGHPUT, "", tokens), (FIRST, ", ms", first)):
-            of = ratio(b, a)
-            means = " | ".join(number(bootstrap(np.array(some))) for some in (a, b))
-            rows.append(f"| {mode.clients} | {aim.what}{unit} | {means} | {number(of)} | {aim} | {aim.verdict(of)} |")
-        said = [Counter(each[name][0].texts) for name in (theirs.name, ours.name)]
-        equal.append(f"{100 * (said[0] & said[1]).total() / said[0].total():.0f}% with {mode.clients}")
+        tokens = {name: np.array([one.tokens_per_s for one in some]) for name, some in each.items()}
+        first = {name: np.array([mode.latency_ms(one) for one in some]) for name, some in each.items()}
+        for aim, unit, of in ((THROUGHPUT, "", tokens), (FIRST, ", ms", first)):
+            rows.append(f"| {mode.clients} | {theirs.name} | {aim.what}{unit} | {number(bootstrap(of[theirs.name]))} | | | |")
+            for name in (server.name for server in ours):
+                share = ratio([*of[name]], [*of[theirs.name]])
+                verdict = f"{number(share)} | {aim} | {aim.verdict(share)}"
+                rows.append(f"| {mode.clients} | {name} | {aim.what}{unit} | {number(bootstrap(of[name]))} | {verdict} |")
+        said = {name: Counter(some[0].texts) for name, some in each.items()}
+        alike = [(said[theirs.name] & said[server.name]).total() / said[theirs.name].total() for server in ours]
+        equal.append(f"{' and '.join(f'{100 * share:.0f}%' for share in alike)} with {mode.clients}")
     threads = os.environ["OMP_NUM_THREADS"]
-    rows += ["", f"Texts that are equal, clients: {', '.join(equal)}. Both run vLLM with the same settings and OMP_NUM_THREADS={threads}."]
+    rows += ["", f"Texts equal to those of vLLM's own server, clients: {', '.join(equal)}."]
+    rows += [f"All run vLLM with the same settings and OMP_NUM_THREADS={threads}."]
     return found, rows
 
 

@@ -126,14 +126,14 @@ def upstream() -> Iterator[Server]:
 
 
 @contextmanager
-def counterpoint(expert: Mapping[str, Any]) -> Iterator[Server]:
+def counterpoint(expert: Mapping[str, Any], name: str = "Counterpoint") -> Iterator[Server]:
     """Our endpoint with one expert, without a router and without keys, its log thrown away."""
     port = free_port()
     config = {"version": 1, "name": "mix", "experts": [dict(expert)], "aggregator": {"kind": "best"}, "serving": {"port": port}}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mix.yaml"
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
-        with running("Counterpoint", [BIN / "counterpoint", "serve", "-c", path], port, "mix") as server:
+        with running(name, [BIN / "counterpoint", "serve", "-c", path], port, "mix") as server:
             yield server
 
 

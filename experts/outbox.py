@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,10 @@ from data.records import Delta, Done
 from experts.base import Event
 
 FLUSH_S = 0.05
-"""Events travel together for this long, so that a batch does not send one message a token."""
+"""Words travel together for at least this long, so that a batch does not send one message a token."""
+MESSAGES_PER_S = 80
+"""Messages with words that a slot sends at most: each costs it about a millisecond, so with many calls words travel together for longer."""
+SLOWEST_FLUSH_S = 0.25
 KEPT_S = 60.0
 """Seconds that the words of a call are kept after its end for a reader who has not come."""
 
@@ -56,29 +60,45 @@ class Outboxes:
         Raises:
             Exception: What ended its engine.
         """
-        box = self._box(sent)
-        bundle: list[Event] = []
-        last = 0.0  # the first word goes out at once
+        box, last = self._box(sent), 0.0  # the first word goes out at once
         try:
             while True:
-                event = await box.get()
-                if isinstance(event, Exception):
-                    raise event
-                bundle.append(event)
-                ended = isinstance(event, Done)
-                if not ended and not box.empty():
-                    continue
-                pause = FLUSH_S - (time.monotonic() - last)
-                if pause > 0 and not ended:
-                    await asyncio.sleep(pause)
-                    if not box.empty():
-                        continue
+                bundle: list[Event] = []
+                for event in await gather(box, last, flush_s(len(self._boxes))):
+                    if isinstance(event, Exception):
+                        raise event
+                    bundle.append(event)
                 yield bundle
-                if ended:
+                if isinstance(bundle[-1], Done):
                     return
-                bundle, last = [], time.monotonic()
+                last = time.monotonic()
         finally:
             self._boxes.pop(sent, None)
+
+
+def flush_s(calls: int) -> float:
+    """Seconds for which words travel together in a slot that answers some calls at once."""
+    return max(FLUSH_S, min(calls / MESSAGES_PER_S, SLOWEST_FLUSH_S))
+
+
+async def gather(events: asyncio.Queue[Event | Exception], last: float, flush_s: float) -> list[Event | Exception]:
+    """Wait for an event, and for more words until a bundle is due; the end of a call never waits.
+
+    Args:
+        events: Where they come.
+        last: When the bundle before went out, by the monotonic clock.
+        flush_s: Seconds between bundles of words.
+    """
+    bundle = [await events.get()]
+    while True:
+        while not events.empty():
+            bundle.append(events.get_nowait())
+        pause = flush_s - (time.monotonic() - last)
+        if pause <= 0 or not all(isinstance(event, Delta) for event in bundle):
+            return bundle
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                bundle.append(await events.get())
 
 
 def without_words(event: Done) -> Done:

@@ -20,7 +20,7 @@ from data import tracing
 from data.records import Answer, Call, Done, Message, Sampling
 from experts.base import Engine, EngineDied, EngineError, Event, ExpertSpec
 from experts.memory import engine_bytes
-from experts.outbox import FLUSH_S, Outboxes, without_words
+from experts.outbox import Outboxes, flush_s, gather, without_words
 from experts.spans import traced
 
 _RAY = {
@@ -228,34 +228,31 @@ class Slot:
                 task.add_done_callback(partial(_note_abandoned, events, call))
                 if self._gone.pop(call.id, False):
                     task.cancel()
-        left, bundle, sent = {call.id for call in calls}, [], 0.0  # the first word goes out at once
+        left, last = {call.id for call in calls}, 0.0  # the first word goes out at once
         outside = {*read_here}
         try:
             while left:
-                event = await events.get()
-                if isinstance(event, Exception):
-                    if isinstance(event, EngineDied) and self._held.get(key) is held:
-                        await self._bury(key, held)
-                    raise event
-                if event.call_id in left and event.call_id not in outside:  # else abandoned at its last word, and ended twice
-                    bundle.append(event)
-                elif event.call_id in left:
-                    self._outboxes.put(event.call_id, event)
-                    bundle += [without_words(event)] if isinstance(event, Done) else []
-                if isinstance(event, Done):
-                    left.discard(event.call_id)
-                    held.calls.pop(event.call_id, None)
-                if not events.empty() or not bundle:
-                    continue
-                pause = FLUSH_S - (time.monotonic() - sent)
-                if pause > 0 and left and not any(isinstance(event, Done) for event in bundle):
-                    await asyncio.sleep(pause)
-                    if not events.empty():
+                bundle: list[Event] = []
+                error: Exception | None = None
+                for event in await gather(events, last, flush_s(len(held.calls))):
+                    if isinstance(event, Exception):
+                        error = error or event
                         continue
-                yield bundle
-                bundle, sent = [], time.monotonic()
-            if bundle:
-                yield bundle
+                    if event.call_id in left and event.call_id not in outside:  # else abandoned at its last word, and ended twice
+                        bundle.append(event)
+                    elif event.call_id in left:
+                        self._outboxes.put(event.call_id, event)
+                        bundle += [without_words(event)] if isinstance(event, Done) else []
+                    if isinstance(event, Done):
+                        left.discard(event.call_id)
+                        held.calls.pop(event.call_id, None)
+                if bundle:
+                    yield bundle
+                    last = time.monotonic()
+                if error is not None and left:
+                    if isinstance(error, EngineDied) and self._held.get(key) is held:
+                        await self._bury(key, held)
+                    raise error
         finally:
             for call_id in left:
                 held.calls.pop(call_id, None)

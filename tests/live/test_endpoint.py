@@ -71,7 +71,8 @@ def test_the_mixture_answers_questions_of_every_specialist(live: object) -> None
         ({"model": "counterpoint", "messages": []}, 400, "messages"),
         ({"model": "nobody", "messages": [{"role": "user", "content": "hi"}]}, 404, "no model is called 'nobody'"),
         ({"model": "counterpoint", "messages": [{"role": "user", "content": " "}]}, 400, "the question is empty"),
-        ({"model": "counterpoint", "messages": [{"role": "user", "content": "hi"}], "tools": []}, 400, "tools: not supported"),
+        ({"model": "counterpoint", "messages": [{"role": "user", "content": "hi"}], "audio": {}}, 400, "audio: not supported"),
+        ({"model": "counterpoint", "messages": [{"role": "user", "content": "hi"}], "tool_choice": "required"}, 400, "needs tools"),
         (
             {"model": "counterpoint", "messages": [{"role": "user", "content": "hi"}], "counterpoint": {"experts": ["x"]}},
             400,
