@@ -2,48 +2,108 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import streamlit as st
 
-from counterpoint import ExpertAnswer, Explanation, Route
+from app.harmless import harmless, label, pieces, plain
+from app.marking import marked
+from app.trouble import Trouble
+from app.wording import residency, spent, waiting
+from counterpoint import ExpertAnswer, Explanation, Pool, Route
+
+TABS_HEIGHT = 190
+"""Pixels of the experts' answers while they come, so that nothing below them moves."""
 
 
-def show_route(route: Route) -> None:
-    """Show who is asked, with the scores as bars."""
-    chosen = ", ".join(f"**{name}**" for name in route.experts)
-    st.markdown(f"Asked: {chosen}")
-    for name, score in sorted(route.scores.items(), key=lambda pair: -pair[1]):
-        st.progress(min(max(score, 0.0), 1.0), text=f"{name}: {score:.2f} likely to be right")
+def show_text(text: str) -> None:
+    """Show what somebody wrote: prose as Markdown with formulas, code to the letter."""
+    for piece in pieces(text):
+        if piece.code:
+            st.code(piece.text, language=piece.language or None, wrap_lines=True)
+        else:
+            st.markdown(harmless(piece.text), anchors=False)
+
+
+def show_route(route: Route, pool: Pool | None = None) -> None:
+    """Show who is asked and why, with the scores as bars."""
+    chosen = dict(zip(route.experts, route.weights, strict=True))
+    st.markdown("Asked: " + ", ".join(f"**{plain(name)}**" for name in chosen))
+    for name, score in sorted(route.scores.items(), key=lambda pair: (pair[0] not in chosen, -pair[1])):
+        part = f", weight {chosen[name]:.2f}" if len(chosen) > 1 and name in chosen else ""
+        more = "".join(f" · {word}" for word in (residency(name, pool), "" if name in chosen else "not asked") if word)
+        st.progress(min(max(score, 0.0), 1.0), text=f"{plain(name)}: {score:.0%} likely to be right{part}{more}")
+    if route.reserve:
+        st.caption(f"In reserve: {', '.join(plain(name) for name in route.reserve)}")
+    if route.regret > 0.005:
+        st.caption(f"{route.regret:.0%} likelihood was given up for the price, or for who is at hand")
     if route.reasons:
-        st.caption("Nearest questions with known answers")
-        for reason in route.reasons:
-            st.text(reason)
+        st.caption("What spoke for it")
+        st.text("\n".join(route.reasons))
 
 
-def show_answers(answers: tuple[ExpertAnswer, ...]) -> None:
-    """Show each expert's answer in a tab of its own; as plain text, for an expert's words are data."""
-    if not answers:
+def show_answers(
+    names: Sequence[str], answers: Mapping[str, ExpertAnswer], final: str, pool: Pool | None = None, live: bool = False
+) -> None:
+    """Show each expert's answer in a tab of its own, with what differs from the final answer marked."""
+    order = [*names, *(name for name in answers if name not in names)]
+    if not order:
         return
-    for tab, answer in zip(st.tabs([answer.expert for answer in answers]), answers, strict=True):
+    tabs = st.tabs([label(name, 30) for name in order], height=TABS_HEIGHT if live else "content")
+    for tab, name in zip(tabs, order, strict=True):
         with tab:
-            if answer.error:
-                st.text(f"failed: {answer.error}")
+            answer = answers.get(name)
+            if answer is None:
+                st.caption(waiting(name, pool) if live else "did not answer")
+            elif answer.error:
+                st.error("Failed: this expert gave no answer", icon=":material/error:")
+                st.text(answer.error)
             else:
-                st.text(answer.text or "(no words)")
-                st.caption(f"{answer.latency_s:.1f} s")
+                _show_answer(answer, final)
 
 
-def show_explanation(explanation: Explanation) -> None:
+def _show_answer(answer: ExpertAnswer, final: str) -> None:
+    apart = marked(answer.text, final) if final and answer.text else None
+    st.caption(f"{answer.latency_s:.1f} s" + (" · what differs from the answer is marked" if apart else ""))
+    if apart:
+        st.markdown(apart, anchors=False)
+    elif answer.text:
+        show_text(answer.text)
+    else:
+        st.caption("(no words, or texts are not kept)")
+
+
+def show_outcome(account: Explanation) -> None:
+    """Show what the aggregator weighed, and what it took."""
+    if account.support:
+        st.caption(f"What the aggregator ({plain(account.aggregator)}) weighed")
+        heaviest = max((weight for _, weight in account.support), default=0.0) or 1.0
+        for text, weight in account.support[:8]:
+            st.progress(min(max(weight / heaviest, 0.0), 1.0), text=f"{weight:.2f} · {label(text, 90) or 'an answer'}")
+    else:
+        st.caption(f"Combined by {plain(account.aggregator)}")
+    for failed, other in account.instead:
+        st.caption(f"{plain(failed)} failed; {plain(other)} was asked in its place")
+    st.caption(spent(account))
+
+
+def show_degraded(account: Explanation) -> None:
+    """Say it where an expert failed and the others answered without it."""
+    if account.degraded:
+        failed = [answer.expert for answer in account.answers if answer.error]
+        who = ", ".join(plain(name) for name in failed) or "An expert"
+        st.warning(f"{who} failed; the answer was made without.", icon=":material/warning:")
+
+
+def show_account(account: Explanation, final: str, pool: Pool | None = None) -> None:
     """Show the whole account of an answer."""
-    show_route(explanation.route)
-    show_outcome(explanation)
+    show_route(account.route, pool)
+    show_answers(account.route.experts, {answer.expert: answer for answer in account.answers}, final)
+    show_outcome(account)
 
 
-def show_outcome(explanation: Explanation) -> None:
-    """Show what the experts said and what the aggregator made of it."""
-    show_answers(explanation.answers)
-    if explanation.support:
-        st.caption(f"Weights ({explanation.aggregator})")
-        for text, weight in explanation.support:
-            st.text(f"{weight:.2f}  {text}")
-    if explanation.degraded:
-        st.warning("An expert failed; the others answered without it.")
+def show_trouble(trouble: Trouble) -> None:
+    """Show what went wrong and what to do; the endpoint's own words as plain text."""
+    with st.container(border=True):
+        st.error(f"**{plain(trouble.title)}.** {trouble.advice}", icon=":material/error:")
+        st.text(trouble.detail[:2000])
