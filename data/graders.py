@@ -9,6 +9,11 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from itertools import islice
 
+from data.mathematics import read_math, same_math
+from data.mathematics import why_not as no_mathematics
+from data.programs import passes, read_program
+from data.records import CounterpointError
+from data.sandbox import why_not as no_sandbox
 from data.skills import in_words
 
 # No pattern below may backtrack over a long text: an answer can be as long as its writer likes.
@@ -50,6 +55,10 @@ _DENIED = re.compile(rf"\bnot (?:option )?{_ONE}|{_ONE} (?:is|are) (?:false|wron
 _LETTER = re.compile(  # "A dog" and "I think" are words; "A is true" is a choice
     r"(?<![\w'])\(?(A(?! (?!(?:is|because|since|as)\b)[a-z])|[B-H]|I(?! (?!is\b)[a-z])|J)\)?(?![\w'])"
 )
+
+_OPTION = re.compile(r"\b(?:[Aa]nswer|ANSWER)(?: is:?|:)[\s*_$]{0,9}(?:\\boxed\{|\\text\{){0,2}(?:\(?([A-J])(?![\w'])|\(([K-R])\))")
+_ALONE = re.compile(r"[*_]{0,2}(?:\(?([A-J])\)?[.:]?|(?:\(([A-J])\)|([A-J])[.)]) [^\n]*)[*_]{0,2}\Z")
+_MMLU_PRO = re.compile(r"answer is \(?([A-J])\)?")
 
 _SO = re.compile(r"(?:^|[.,;]\s)(?:so|therefore|thus|hence),? ", re.IGNORECASE | re.MULTILINE)
 _LEAD = re.compile(
@@ -104,6 +113,47 @@ def read_choice(text: str) -> str | None:
         if letters:
             return letters[0] if stated or (echoed <= 2 and _LETTER.match(flat)) else letters[-1]
     return None
+
+
+def read_option(text: str) -> str | None:
+    r"""Read the letter of a choice where it is stated, or all that is said: of several statements the first, whatever is written after it.
+
+    Models without a sense for their end go on with questions and answers of their own, so the last statement is often of another question;
+    and a letter that merely stands in a long text is none.
+
+    Example:
+        >>> read_option("The answer is (C).\n\nQuestion: ... The answer is (A)."), read_option("**Answer:** B"), read_option("B. Oslo")
+        ('C', 'B', 'B')
+        >>> read_option("Option A looks good, and so does B.") is None
+        True
+    """
+    text = text.rpartition("</think>")[2]
+    found = _OPTION.search(text) or _ALONE.match(text.strip())
+    return next((letter for letter in found.groups() if letter), None) if found else None
+
+
+def read_mmlu_pro(text: str) -> str | None:
+    """Read the letter as MMLU-Pro's own evaluation first did: "answer is (X)" to the letter, and the first of them.
+
+    Example:
+        >>> read_mmlu_pro("So the answer is (C). The answer is (B)."), read_mmlu_pro("Answer: C")
+        ('C', None)
+    """
+    found = _MMLU_PRO.search(text)
+    return found[1] if found else None
+
+
+def read_integer(text: str) -> str | None:
+    r"""Read a whole number from 0 to 999, as AIME asks for one: boxed, stated, or the last in the text; anything else is none.
+
+    Example:
+        >>> read_integer(r"so \\boxed{042}"), read_integer("The answer is 1000."), read_integer("m + n = 25")
+        ('42', None, '25')
+    """
+    text = text.rpartition("</think>")[2]
+    part = read_math(text) if "\\boxed" in text else text
+    value = None if part is None else read_number(re.sub(r"(?<![\d.])0+(?=\d)", "", part))
+    return f"{value:.0f}" if value is not None and value.is_integer() and 0 <= value <= 999 else None
 
 
 def read_number(text: str) -> float | None:
@@ -163,8 +213,10 @@ def read_exact(text: str) -> str | None:
     """
     line = _SO.split("\n".join(_lines(_plain(text))))[-1].partition("\n")[0]
     rest = _SENTENCE.split(_BULLET.sub("", line, count=1), maxsplit=1)[0]
-    while lead := _LEAD.match(rest):
-        rest = rest[lead.end() :]
+    at = 0
+    while lead := _LEAD.match(rest, at):
+        at = lead.end()
+    rest = rest[at:]
     rest = re.sub(r"^\W{0,3}(?:[Oo]n|[Ii]n) (?=[A-Z])", "", rest)
     return _bare(_TAIL.split(rest, maxsplit=1)[0]) or _bare(line) or None
 
@@ -257,6 +309,11 @@ def same_json(got: object, want: object) -> bool:
     return a == b or bool(NUMBER.fullmatch(a) and NUMBER.fullmatch(b) and _value(a) == _value(b))
 
 
+def _same(read: Callable[[str], str | None]) -> Callable[[str, str], bool]:
+    """A grader that compares what one reader reads; an answer it cannot read stands as it is."""
+    return lambda text, answer: (got := read(text)) is not None and got == (read(answer) or answer.strip().strip("()"))
+
+
 GRADERS: dict[str, Callable[[str, str], bool]] = {
     "choice": lambda text, answer: (got := read_choice(text)) is not None and got == read_choice(answer),
     "number": _numbers,
@@ -264,6 +321,10 @@ GRADERS: dict[str, Callable[[str, str], bool]] = {
     "list": _list,
     "set": _set,
     "json": _json,
+    "option": _same(read_option),
+    "mmlu-pro": _same(read_mmlu_pro),
+    "integer": _same(read_integer),
+    "math": lambda text, answer: (got := read_math(text)) is not None and same_math(got, answer),
 }
 """Each grader tells whether a text gives the right answer."""
 
@@ -274,27 +335,66 @@ READERS: dict[str, Callable[[str], object]] = {
     "list": read_list,
     "set": lambda text: sorted(set(items)) if (items := read_list(text)) else None,
     "json": read_json,
+    "option": read_option,
+    "mmlu-pro": read_mmlu_pro,
+    "integer": read_integer,
+    "math": read_math,
+    "code": read_program,
+    "pairwise": lambda text: text.strip() or None,
 }
 """What each grader reads out of a text; None is unparsed."""
 
+CODE, PAIRWISE = "code", "pairwise"
+NAMES = (*GRADERS, CODE, PAIRWISE)
+"""All graders: `code` runs the text as a program and needs permission, `pairwise` asks a judge (`data.pairwise`)."""
 
-def grade(grader: str, text: str, answer: str) -> bool:
+
+class GraderError(CounterpointError):
+    """A grader that cannot be used here; the text says what it needs."""
+
+
+def why_not(grader: str, *, allow_code: bool = False, judge: bool = False) -> str | None:
+    """Tell in one line what a grader needs before anything is asked, or None where it can be used.
+
+    Args:
+        grader: Its name.
+        allow_code: Whether programs that experts wrote may be run.
+        judge: Whether there is an expert that judges.
+
+    Example:
+        >>> why_not("code")
+        'the grader code runs programs that experts wrote: allow it (allow_code, --allow-code)'
+    """
+    if grader == CODE:
+        return no_sandbox() if allow_code else f"the grader {CODE} runs programs that experts wrote: allow it (allow_code, --allow-code)"
+    if grader == PAIRWISE:
+        return None if judge else f"the grader {PAIRWISE} needs a judge: name an expert that compares two answers (--judge)"
+    return no_mathematics() if grader == "math" else None
+
+
+def grade(grader: str, text: str, answer: str, *, allow_code: bool = False) -> bool:
     """Tell whether a text gives the right answer.
 
     Args:
         grader: Name of the grader.
         text: What an expert wrote.
         answer: The right answer.
+        allow_code: Whether a program in the text may be run, in a sandbox.
 
     Raises:
         ValueError: No grader has that name.
+        GraderError: The grader cannot be used here.
 
     Example:
         >>> grade("number", "It is 42.", "42"), grade("choice", "I am not sure", "B")
         (True, False)
     """
-    if grader not in GRADERS:
-        raise ValueError(f"no grader is called {grader!r}; there are {', '.join(GRADERS)}")
+    if grader not in NAMES:
+        raise ValueError(f"no grader is called {grader!r}; there are {', '.join(NAMES)}")
+    if grader in (CODE, PAIRWISE):
+        if missing := why_not(grader, allow_code=allow_code):
+            raise GraderError(missing)
+        return passes(text, answer).passed
     return GRADERS[grader](text, answer)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from data.graders import GRADERS
+from data.graders import GRADERS, why_not
 from data.records import CounterpointError
 from data.skills import Task
 
@@ -31,8 +31,12 @@ def write_tasks(tasks: Iterable[Task], path: Path) -> None:
         raise TaskFileError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def read_tasks(path: Path) -> list[Task]:
+def read_tasks(path: Path, graders: Collection[str] = tuple(GRADERS)) -> list[Task]:
     """Read tasks; `query`, `answer` and `grader` are required, `query_id`, `category` and `split` are not.
+
+    Args:
+        path: The file.
+        graders: Graders that may stand there; those that run programs or ask a judge only where whoever asks sees to it.
 
     Raises:
         TaskFileError: The file or a line is not what it should be.
@@ -55,8 +59,10 @@ def read_tasks(path: Path) -> list[Task]:
             raise TaskFileError(f"{place}: wanted an object, not {type(row).__name__}")
         if missing := [name for name in REQUIRED if not str(row.get(name, "")).strip()]:
             raise TaskFileError(f"{place}: {missing[0]} is missing; wanted {', '.join(REQUIRED)}")
-        if row["grader"] not in GRADERS:
-            raise TaskFileError(f"{place}: no grader is called {row['grader']!r}; there are {', '.join(GRADERS)}")
+        if row["grader"] not in graders:
+            raise TaskFileError(f"{place}: no grader is called {row['grader']!r}; there are {', '.join(graders)}")
+        if row["grader"] in GRADERS and (lacks := why_not(row["grader"])):
+            raise TaskFileError(f"{place}: {lacks}")
         name = str(row.get("query_id") or f"line-{number}")
         if name in seen:
             raise TaskFileError(f"{place}: query_id {name!r} stands twice")

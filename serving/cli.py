@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from data.records import CounterpointError
-from serving import cli_combiner, cli_eval, cli_keys, cli_migrate, cli_pool, cli_router
+from serving import cli_combiner, cli_eval, cli_keys, cli_migrate, cli_pool, cli_router, cli_selection
 from serving.cli_common import ConfigOption, JsonOption, config_of, kept, prepare, run_until_done, say
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.add_typer(cli_router.app, name="router")
 app.add_typer(cli_combiner.app, name="combiner")
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_eval.app, name="eval")
+app.add_typer(cli_selection.app, name="pool")
 app.add_typer(adapter_app, name="adapter")
 app.add_typer(encoder_app, name="encoder")
 
@@ -370,21 +372,35 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="File or folder in the other project's format.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The score table: .parquet, .jsonl or .csv.")],
-    kind: Annotated[str, typer.Option("--from", help="routerbench, llmrouterbench, routerarena, embedllm or routerdc.")],
+    source: Annotated[Path, typer.Argument(help="File or folder in the other project's format; with --to, a score table.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The score table: .parquet, .jsonl or .csv; with --to, a folder.")],
+    kind: Annotated[
+        str | None, typer.Option("--from", help="routerbench, llmrouterbench, routerarena, embedllm or routerdc.", show_default=False)
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", help="llmrouterbench: write a score table as its results.", show_default=False)] = None,
 ) -> None:
-    """Turn another project's recorded answers into a score table.
+    """Turn another project's recorded answers into a score table, or a score table into another project's results.
 
     Example: `counterpoint convert routerbench.parquet --from routerbench -o scores.parquet`
+
+    Example: `counterpoint convert runs/first/cells.parquet --to llmrouterbench -o results/bench`
     """
     from data.converters import convert as run
-    from data.scores import write_scores
+    from data.converters import write_llmrouterbench
+    from data.scores import read_scores, write_scores
     from serving.show import console
 
-    table = run(kind, source)
-    write_scores(table, output)
-    console.print(f"{len(table)} rows of {table['expert'].nunique()} experts on {table['query_id'].nunique()} questions in {output}")
+    if (kind is None) == (to is None):
+        raise CounterpointError("wanted one of --from FORMAT and --to FORMAT")
+    if kind is not None:
+        table = run(kind, source)
+        write_scores(table, output)
+        console.print(f"{len(table)} rows of {table['expert'].nunique()} experts on {table['query_id'].nunique()} questions in {output}")
+        return
+    if to != "llmrouterbench":
+        raise CounterpointError(f"--to {to}: wanted llmrouterbench (RouterArena's prediction files come from `counterpoint router export`)")
+    files = write_llmrouterbench(read_scores(source), output, time.strftime("%Y%m%d_%H%M%S"))
+    console.print(f"{len(files)} files of results in {output}")
 
 
 @encoder_app.command("distil")

@@ -21,7 +21,8 @@ BenchmarksOption = Annotated[
     typer.Option(
         "--benchmark",
         "-b",
-        help="skills, or some families (skills:logic,dates); file:PATH for tasks; scores:PATH for the questions of a score table.",
+        help="A benchmark from the hub (gsm8k, mmlu-pro, ...), or NAME=PATH where its files lie here; skills, or some families "
+        "(skills:logic,dates); file:PATH for tasks; scores:PATH for the questions of a score table.",
     ),
 ]
 
@@ -39,9 +40,13 @@ def run(
         list[str] | None, typer.Option(help="A further system: a kind of aggregator, as NAME or NAME={settings}; may be repeated.")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Limit of an answer.", min=1)] = None,
+    shots: Annotated[int, typer.Option(help="Worked examples before each question, out of train; for benchmarks from the hub.", min=0)] = 0,
+    ood: Annotated[list[str] | None, typer.Option(help="A category that is told apart: nothing was learned from it.")] = None,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="Run the programs that experts write, in a sandbox.")] = False,
+    judge: Annotated[str | None, typer.Option(help="The expert that compares answers with a reference, for pairwise benchmarks.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of draws, samples and resampling.", min=0)] = 0,
     recorded: Annotated[
-        Path | None, typer.Option("--from", help="Folder of another run: its answers are taken, and nobody is asked.")
+        Path | None, typer.Option("--from", help="Folder of another run, or a score table: its answers are taken, and nobody is asked.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -51,6 +56,7 @@ def run(
 
     Example: `counterpoint eval run -c mixture.yaml --benchmark skills --benchmark file:mine.jsonl --limit 200 --name first`
     """
+    from data.benchmarks import check
     from data.records import Sampling
     from serving.evaluation.benchmarks import loaded, weights_of
     from serving.evaluation.folder import begun, ended, surroundings
@@ -60,7 +66,10 @@ def run(
     from serving.show import console, progress_bars
 
     mixture = config_of(config)
-    questions, sources = loaded(benchmark, split=split, limit=limit, seed=seed)
+    if judge is not None and judge not in (known := [expert.name for expert in mixture.experts]):
+        raise CounterpointError(f"--judge {judge}: no expert is called so; there are {', '.join(known)}")
+    questions, sources = loaded(benchmark, split=split, limit=limit, seed=seed, shots=shots, ood=ood or [])
+    check((question.task for question in questions), allow_code=allow_code, judge=judge is not None)
     own = mixture.aggregator.model_dump(exclude_unset=True) or {"kind": mixture.aggregator.kind}
     further = kinds_of(aggregator) if aggregator else {}
     systems = [("mixture", own), *((f"mixture:{kind}", settings) for kind, settings in further.items())]
@@ -68,9 +77,12 @@ def run(
         "command": " ".join(["counterpoint", *sys.argv[1:]]),
         "benchmarks": sources,
         "weights": weights_of(weight or [], sources),
+        "judge": judge,
         **surroundings(),
     }
-    plan = Plan(mixture, tuple(questions), tuple(systems), Sampling(max_tokens), seed=seed, about=about)
+    table = recorded is not None and recorded.is_file()  # which holds one answer of each expert, and no samples
+    how: dict[str, Any] = {"sampled": not table, "seed": seed, "allow_code": allow_code, "judge": judge}
+    plan = Plan(mixture, tuple(questions), tuple(systems), Sampling(max_tokens), about=about, **how)
     id = name or f"{mixture.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = runs / id
     created = begun(plan, folder)

@@ -24,16 +24,17 @@ notes = Console(stderr=True, highlight=False)
 
 
 @contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Show one bar a stage; yields the function that moves them: stage, done, total."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+def progress_bars() -> Iterator[Callable[..., None]]:
+    """Show one bar a stage; yields the function that moves them: stage, done, total, and a note at the end of its line."""
+    times = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), *times, TextColumn("{task.fields[note]}"))
     stages: dict[str, TaskID] = {}
     with Progress(*columns, console=notes) as progress:
 
-        def tick(stage: str, done: int, total: int) -> None:
+        def tick(stage: str, done: int, total: int, note: str = "") -> None:
             if stage not in stages:
-                stages[stage] = progress.add_task(stage, total=total)
-            progress.update(stages[stage], completed=done, total=total)
+                stages[stage] = progress.add_task(stage, total=total, note=note)
+            progress.update(stages[stage], completed=done, total=total, note=note if done < total else "")
 
         yield tick
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from data.converters.embedllm import read_embedllm
-from data.converters.llmrouterbench import read_llmrouterbench
+from data.converters.llmrouterbench import read_llmrouterbench, write_llmrouterbench
 from data.converters.routerarena import Choice, read_routerarena, write_routerarena
 from data.converters.routerbench import read_routerbench
 from data.converters.routerdc import read_routerdc
@@ -48,4 +48,4 @@ def convert(kind: str, path: Path) -> pd.DataFrame:
     return check_scores(CONVERTERS[kind](path), str(path))
 
 
-__all__ = ["CONVERTERS", "Choice", "convert", "write_routerarena"]
+__all__ = ["CONVERTERS", "Choice", "convert", "write_llmrouterbench", "write_routerarena"]

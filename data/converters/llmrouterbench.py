@@ -1,11 +1,14 @@
-"""LLMRouterBench: one JSON file of records per dataset, split and model."""
+"""LLMRouterBench: one JSON file of records per dataset, split and model, read and written."""
 
 from __future__ import annotations
 
+import json
 import re
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -86,3 +89,78 @@ def _told_apart(table: pd.DataFrame) -> pd.DataFrame:
     numbers = dict(zip(zip(texts["query_id"], texts["query"], strict=True), later + 1, strict=True))
     found = [(name, numbers[name, text]) for name, text in zip(table["query_id"], table["query"], strict=True)]
     return table.assign(query_id=[name if number == 1 else f"{name}#{number}" for name, number in found])
+
+
+def write_llmrouterbench(table: pd.DataFrame, folder: Path, stamp: str) -> list[Path]:
+    """Write a score table as results of LLMRouterBench, which its routers are trained and measured on: a file a category, split and expert.
+
+    Args:
+        table: A checked score table; a category is a data set there, and a table without splits is `test`.
+        folder: Where the data sets' folders go, such as `results/bench`.
+        stamp: When the answers were made, as `YYYYMMDD_HHMMSS`; of several results of a model the latest counts there.
+
+    Returns:
+        The files.
+
+    Raises:
+        ScoreTableError: The time is written otherwise, or a file cannot be written.
+    """
+    if not _STAMP.fullmatch(stamp):
+        raise ScoreTableError(f"wanted a time as YYYYMMDD_HHMMSS, not {stamp!r}")
+    defaults = {"category": "questions", "split": "test", "answer": "", "prediction": "", "response": ""}
+    defaults |= {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}  # type: ignore[dict-item]
+    whole = table.assign(**{name: table[name].fillna(value) if name in table.columns else value for name, value in defaults.items()})
+    places = whole.groupby(["category", "split"], sort=False)["query_id"].transform(lambda ids: pd.factorize(ids)[0] + 1)
+    files = []
+    for (dataset, split, model), rows in whole.assign(place=places).groupby(["category", "split", "expert"], sort=True):
+        told = [_file_name(str(part)) for part in (dataset, split, model)]
+        path = folder.joinpath(*told, f"{'-'.join(told)}-{stamp}.json")
+        records = [_record(row) for row in rows.sort_values("place").to_dict("records")]
+        head = {
+            "performance": float(rows["score"].mean()),
+            "time_taken": 0.0,
+            "prompt_tokens": int(rows["prompt_tokens"].sum()),
+            "completion_tokens": int(rows["completion_tokens"].sum()),
+            "cost": float(rows["cost"].sum()),
+            "counts": len(rows),
+            "model_name": str(model),
+            "dataset_name": str(dataset),
+            "split": str(split),
+            "demo": False,
+            "extra_metrics": {},
+            "data_fingerprint": "",
+        }
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(head | {"records": records}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ScoreTableError(f"cannot write {path}: {error.strerror or error}") from error
+        files.append(path)
+    return files
+
+
+def _record(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {
+        "index": int(row["place"]),
+        "origin_query": row["query"],
+        "prompt": row["query"],
+        "prompt_tokens": int(row["prompt_tokens"]),
+        "completion_tokens": int(row["completion_tokens"]),
+        "cost": float(row["cost"]),
+        "score": float(row["score"]),
+        "prediction": row["prediction"],
+        "ground_truth": row["answer"],
+        "raw_output": row["response"],
+        "extra_fields": {},
+    }
+
+
+def _file_name(part: str) -> str:
+    """A name that is one part of a path, and no other's.
+
+    Example:
+        >>> _file_name("maker/model-7B"), _file_name("..")
+        ('maker%2Fmodel-7B', '%2E.')
+    """
+    name = re.sub(r"[^\w .,()+-]", lambda found: quote(found[0], safe=""), part)
+    return f"%2E{name[1:]}" if name.startswith(".") else name

@@ -1,79 +1,102 @@
-"""What `--benchmark` names, as questions: generated skills, task files, and the questions of score tables."""
+"""What `--benchmark` names, as the questions of a run."""
 
 from __future__ import annotations
 
-import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from data.benchmarks import SPECS, BenchmarkError, Loaded, leave_out, load, stratified
+from data.benchmarks.choosing import same_text, without_doubles
 from data.records import CounterpointError
-from data.scores import normalised, read_scores, rows_of
-from data.skills import FAMILIES, Task, generate
-from data.tasks import read_tasks
+from data.skills import Task
 from serving.evaluation.suite import Question
 
-PER_FAMILY = 40
-"""Questions of each generated family where no limit is given."""
-FORMS = "skills, skills:FAMILY,FAMILY, file:TASKS.jsonl, or scores:TABLE (its questions and answers, whose answers are letters of options)"
+OOD = ", out of distribution"
+"""Ends the name of what `--ood` tells apart."""
 
 
-def loaded(names: Sequence[str], *, split: str, limit: int | None, seed: int) -> tuple[list[Question], list[dict[str, Any]]]:
+def loaded(
+    names: Sequence[str], *, split: str, limit: int | None, seed: int, shots: int = 0, ood: Sequence[str] = ()
+) -> tuple[list[Question], list[dict[str, Any]]]:
     """Load benchmarks.
 
     Args:
-        names: What `--benchmark` named.
+        names: What `--benchmark` named: a name that `data.benchmarks.load` takes, or NAME=PATH where its files lie here.
         split: The split that is asked.
-        limit: Questions of each, drawn evenly over its categories; None is all.
+        limit: Questions of each, drawn by the share of its categories; None is all.
         seed: Seed of the draw.
+        shots: Worked examples before each question, out of train, for the benchmarks that take them.
+        ood: Categories that are told apart from the others, since nothing was learned from them.
 
     Returns:
-        The questions, and of each benchmark its name, source, number of questions and of those left out because they stand twice.
+        The questions, and of each benchmark its name, source, wording, number of questions and of those left out because they stand twice.
 
     Raises:
-        CounterpointError: A name is none, or its file cannot be used.
+        CounterpointError: A name is none, or what it names cannot be used.
     """
     questions: list[Question] = []
     about: list[dict[str, Any]] = []
     seen: set[str] = set()
     for name in names:
-        title, tasks = _tasks(name, split, limit)
+        part = _part(name, split, limit, seed, shots)
+        title = _title(name, part)
         if any(entry["name"] == title for entry in about):
             raise CounterpointError(f"--benchmark {name}: there is a benchmark called {title!r} already")
-        texts = normalised(pd.Series([task.query for task in tasks], dtype=str)).tolist()
-        first = dict(zip(reversed(texts), reversed(range(len(texts))), strict=True))
-        fresh = [task for at, (task, text) in enumerate(zip(tasks, texts, strict=True)) if text not in seen and first[text] == at]
+        texts = same_text(task.query for task in part.tasks)
+        fresh, twice = without_doubles(part.tasks, texts, seen) if not name.startswith("scores:") else _whole(part.tasks, texts, seen)
         seen.update(texts)
-        drawn = sample(fresh, limit, seed)
+        drawn = stratified(fresh, limit, seed)
         if not drawn:
-            raise CounterpointError(f"--benchmark {name}: it has no questions of the split {split!r}")
-        questions += [Question(title, replace(task, query_id=f"{title}/{task.query_id}")) for task in drawn]
-        about.append({"name": title, "source": name, "split": split, "questions": len(drawn), "dropped": len(tasks) - len(fresh)})
-    return questions, about
+            raise CounterpointError(f"--benchmark {name}: it has no questions of the split {split!r} that no other benchmark asks")
+        questions += [Question(title, replace(task, query_id=f"{title}/{task.query_id}"), task.query_id) for task in drawn]
+        dropped = sum(part.dropped.values()) + sum(twice.values())
+        entry = {"name": title, "source": part.source, "split": split, "version": part.version, "shots": part.shots}
+        about.append(entry | {"questions": len(drawn), "dropped": dropped})
+    return (questions, about) if not ood else _told_apart(questions, about, ood)
 
 
-def sample(tasks: Sequence[Task], limit: int | None, seed: int) -> list[Task]:
-    """Draw tasks evenly over their categories; the order stays.
+def _part(name: str, split: str, limit: int | None, seed: int, shots: int) -> Loaded:
+    """One benchmark, whole, but for what is generated to order."""
+    what, given, path = name.partition("=")
+    local = bool(given) and what in SPECS
+    generated = name.partition(":")[0] == "skills"
+    try:
+        return load(
+            what if local else name,
+            path=path if local else None,
+            split=split,
+            limit=limit if generated else None,
+            seed=seed,
+            shots=shots if what in SPECS else None,
+        )
+    except BenchmarkError as error:
+        raise CounterpointError(f"--benchmark {name}: {error}") from error
 
-    Example:
-        >>> tasks = [Task(str(at), "?", "", "exact", "ab"[at % 2], "test") for at in range(10)]
-        >>> sorted(task.category for task in sample(tasks, 4, 0))
-        ['a', 'a', 'b', 'b']
-    """
-    if limit is None or limit >= len(tasks):
-        return [*tasks]
-    groups: defaultdict[str, list[int]] = defaultdict(list)
-    for at, task in enumerate(tasks):
-        groups[task.category].append(at)
-    rng = random.Random(seed)
-    for group in groups.values():
-        rng.shuffle(group)
-    ranked = sorted((place, name, at) for name, group in groups.items() for place, at in enumerate(group))
-    return [tasks[at] for at in sorted(at for _, _, at in ranked[:limit])]
+
+def _whole(tasks: Sequence[Task], texts: Sequence[str], seen: set[str]) -> tuple[list[Task], dict[str, int]]:
+    """A recorded test stays whole: only what another benchmark asks is left out."""
+    kept = [task for task, text in zip(tasks, texts, strict=True) if text not in seen]
+    return kept, {"twice": len(tasks) - len(kept)}
+
+
+def _title(name: str, part: Loaded) -> str:
+    kind, _, rest = name.partition(":")
+    return Path(rest).stem if kind in ("file", "scores") else part.name
+
+
+def _told_apart(
+    questions: Sequence[Question], about: Sequence[dict[str, Any]], ood: Sequence[str]
+) -> tuple[list[Question], list[dict[str, Any]]]:
+    """Make benchmarks of their own out of the questions of some categories."""
+    _, out = leave_out([question.task for question in questions], ood)
+    apart = {task.query_id for task in out}
+    told = [replace(each, benchmark=f"{each.benchmark}{OOD}") if each.task.query_id in apart else each for each in questions]
+    counts = Counter(question.benchmark for question in told)
+    entries = [entry | {"name": name, "questions": counts[name]} for entry in about for name in (entry["name"], entry["name"] + OOD)]
+    return told, [entry for entry in entries if entry["questions"]]
 
 
 def weights_of(given: Sequence[str], about: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -93,34 +116,3 @@ def weights_of(given: Sequence[str], about: Sequence[dict[str, Any]]) -> dict[st
             raise CounterpointError(f"--weight wants BENCHMARK=NUMBER, the number above 0, of {', '.join(weights)}; not {text!r}")
         weights[name] = weight
     return weights
-
-
-def _tasks(name: str, split: str, limit: int | None) -> tuple[str, list[Task]]:
-    """A benchmark's title and its tasks of a split."""
-    kind, _, rest = name.partition(":")
-    if kind == "skills":
-        families = tuple(part for part in rest.split(",") if part)
-        if unknown := [family for family in families if family not in FAMILIES]:
-            raise CounterpointError(f"--benchmark {name}: no family is called {unknown[0]!r}; there are {', '.join(FAMILIES)}")
-        count = len(families or FAMILIES)
-        return name, generate(split, PER_FAMILY if limit is None else -(-limit // count), families=families or None)
-    if kind == "file" and rest:
-        return Path(rest).stem, [task for task in read_tasks(Path(rest)) if task.split == split]
-    if kind == "scores" and rest:
-        return Path(rest).stem, _of_scores(Path(rest), split)
-    raise CounterpointError(f"--benchmark {name}: wanted {FORMS}")
-
-
-def _of_scores(path: Path, split: str) -> list[Task]:
-    """The questions of a score table, with lettered options as answers."""
-    table = rows_of(read_scores(path), [split])
-    if "answer" not in table.columns:
-        raise CounterpointError(f"{path} holds no answers: wanted a column answer beside query and score")
-    rows = table.drop_duplicates("query_id")
-    categories = rows["category"].fillna("") if "category" in rows.columns else [""] * len(rows)
-    cells = zip(rows["query_id"], rows["query"], rows["answer"], categories, strict=True)
-    tasks = [Task(str(id), str(query), str(answer), "choice", str(category), split) for id, query, answer, category in cells]
-    wrong = Counter(task.answer for task in tasks if not (len(task.answer) == 1 and task.answer.isupper()))
-    if wrong:
-        raise CounterpointError(f"{path}: wanted the letter of an option as answer, not {wrong.most_common(1)[0][0][:40]!r}")
-    return tasks

@@ -34,7 +34,7 @@ def begun(plan: Plan, folder: Path) -> float:
     path = folder / "plan.json"
     settings = plan.config.model_dump_json(exclude={"name", "pool", "serving"})
     questions = [(question.benchmark, asdict(question.task)) for question in plan.questions]
-    mark = mark_of(questions, [*plan.systems], plan.sampling, plan.sampled, plan.alone, plan.seed, settings)
+    mark = mark_of(questions, [*plan.systems], plan.sampling, plan.sampled, plan.alone, plan.seed, plan.judge, settings)
     try:
         if path.exists():
             body = json.loads(path.read_text(encoding="utf-8"))

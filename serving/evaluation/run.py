@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -15,12 +15,14 @@ from typing import Any
 import pandas as pd
 
 from aggregator.vote import elect
-from data.graders import grade, prediction
 from data.records import Answer, Call, CounterpointError, Message, Request, Route, Sampling, Trace, Usage
+from data.scores import read_scores, rows_of
 from data.skills import Task
 from serving.config import expert_specs
 from serving.evaluation.aggregation import made_kinds
+from serving.evaluation.grading import Grading
 from serving.evaluation.kept import KeptPool
+from serving.evaluation.played import TRAIN, TablePool
 from serving.evaluation.rundata import OUTCOMES, QUESTIONS, RunData
 from serving.evaluation.suite import Plan
 from serving.evaluation.systems import best_single
@@ -32,12 +34,12 @@ CALLS = "calls.jsonl"
 """Every answer of an expert, written as it comes: what a run that was cut off goes on from."""
 SAMPLED = "best-single sampled"
 
-Tick = Callable[[str, int, int], None]
-"""Called with a stage's name, what is done of it, and the total."""
+Tick = Callable[[str, int, int, str], None]
+"""Called with a stage's name, what is done of it, the total, and what the pool does meanwhile."""
 
 
 async def evaluate(
-    plan: Plan, folder: Path, *, name: str, created: float, tick: Tick = lambda stage, done, total: None, recorded: Path | None = None
+    plan: Plan, folder: Path, *, name: str, created: float, tick: Tick = lambda stage, done, total, note: None, recorded: Path | None = None
 ) -> RunData:
     """Ask and grade, and give what was found; a run that was cut off goes on where it stopped, and gives the same.
 
@@ -47,17 +49,23 @@ async def evaluate(
         name: The run's id.
         created: When it began, in seconds since 1970.
         tick: Told of progress.
-        recorded: Another run's folder: its answers are taken, and nobody is asked anything.
+        recorded: Another run's folder, or a score table: its answers are taken, and nobody is asked anything. A table's own scores count,
+            and the baselines choose by its other splits.
 
     Raises:
         CounterpointError: Something cannot be asked or graded, or an expert failed; what was answered is kept.
     """
-    source = (recorded or folder) / CALLS
-    if recorded is not None and not source.exists():
-        raise CounterpointError(f"{recorded} holds no run to replay: there is no {CALLS} in it")
-    settings = plan.config.pool.build()
-    with Journal(source) as journal:
-        pool = KeptPool(expert_specs(plan.config), settings, journal, live=recorded is None)
+    train = None
+    with ExitStack() as stack:
+        pool: KeptPool | TablePool
+        if recorded is not None and recorded.is_file():
+            pool, train = _played(plan, recorded)
+        else:
+            source = (recorded or folder) / CALLS
+            if recorded is not None and not source.exists():
+                raise CounterpointError(f"{recorded} holds no run to replay: there is no {CALLS} in it")
+            journal = stack.enter_context(Journal(source))
+            pool = KeptPool(expert_specs(plan.config), plan.config.pool.build(), journal, live=recorded is None)
         began = monotonic()
         async with pool:
             run = _Run(plan, pool, tick)
@@ -68,7 +76,17 @@ async def evaluate(
     questions = pd.DataFrame(rows, columns=QUESTIONS)
     config, systems = plan.config.model_dump(mode="json", exclude_unset=True), {name: dict(settings) for name, settings in plan.systems}
     about = {**plan.about, "seed": plan.seed, "config": config, "systems": systems}
-    return RunData(name, created, about, tuple(run.experts), questions, cells, outcomes, work)
+    return RunData(name, created, about, tuple(run.experts), questions, cells, outcomes, work, train)
+
+
+def _played(plan: Plan, path: Path) -> tuple[TablePool, pd.DataFrame | None]:
+    """A pool that plays back a score table, and the rows of its other splits, without those whose text is asked."""
+    table = read_scores(path)
+    asked = {question.task.split for question in plan.questions}
+    others = sorted(set(table["split"].dropna()) - asked) if "split" in table.columns else []
+    train = rows_of(table, others)[[name for name in TRAIN if name in table.columns]] if others else None
+    ids = {question.task.query_id: question.own_id for question in plan.questions}
+    return TablePool(expert_specs(plan.config), table, ids), train
 
 
 class _Run:
@@ -80,10 +98,12 @@ class _Run:
         tick: Told of progress.
     """
 
-    def __init__(self, plan: Plan, pool: KeptPool, tick: Tick) -> None:
+    def __init__(self, plan: Plan, pool: KeptPool | TablePool, tick: Tick) -> None:
         self.plan, self.pool, self.tick = plan, pool, tick
         self.experts = [expert.name for expert in plan.config.experts if expert.role == "routed"]
+        self.grade = pool.grade if isinstance(pool, TablePool) else Grading(pool, allow_code=plan.allow_code, judge=plan.judge)
         self.done: Counter[str] = Counter()
+        self._began = monotonic()
 
     async def ask(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Ask every expert and every system at once, so that the pool groups it all; then sample the best expert."""
@@ -101,14 +121,16 @@ class _Run:
 
     def _step(self, stage: str, total: int) -> None:
         self.done[stage] += 1
-        self.tick(stage, self.done[stage], total)
+        stats = self.pool.stats
+        seconds = monotonic() - self._began
+        self.tick(stage, self.done[stage], total, f"{sum(stats.tokens.values()) / seconds:.0f} tokens/s, {stats.loads + stats.wakes} swaps")
 
     async def _alone(self, task: Task, expert: str) -> dict[str, Any]:
         """One expert's graded answer, as a row of a score table."""
         answer = await self.pool.answer(_call(f"{task.query_id}@{expert}", expert, task, self.plan.sampling))
         if answer.error is not None and "context of" not in answer.error:  # what its context cannot hold, it cannot answer
             raise CounterpointError(f"{expert}, {task.query_id}: {answer.error}")
-        score = 0.0 if answer.error is not None else float(grade(task.grader, answer.text, task.answer))
+        score, read = (0.0, None) if answer.error is not None else await self.grade(task, answer)
         self._step("experts", len(self.plan.questions) * len(self.experts))
         return {
             "query_id": task.query_id,
@@ -118,7 +140,7 @@ class _Run:
             "expert": expert,
             "score": score,
             "answer": task.answer,
-            "prediction": prediction(task.grader, answer.text),
+            "prediction": read,
             "response": answer.text,
             "prompt_tokens": answer.usage.prompt_tokens,
             "completion_tokens": answer.usage.completion_tokens,
@@ -167,12 +189,13 @@ class _Run:
 
     async def _outcome(self, name: str, task: Task, answer: Answer, trace: Trace) -> dict[str, Any]:
         route, usage = trace.route, trace.usage
+        score, read = await self.grade(task, answer)
         return {
             "system": name,
             "question_id": task.query_id,
-            "score": float(grade(task.grader, answer.text, task.answer)),
+            "score": score,
             "text": answer.text,
-            "prediction": prediction(task.grader, answer.text),
+            "prediction": read,
             "calls": usage.calls,
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,
@@ -214,7 +237,7 @@ async def _gathered(work: Sequence[Coroutine[None, None, dict[str, Any]]]) -> li
     return rows
 
 
-def _work(pool: KeptPool, wall_s: float, gpus: int) -> dict[str, Any]:
+def _work(pool: KeptPool | TablePool, wall_s: float, gpus: int) -> dict[str, Any]:
     """What the run took in this process; answers that were kept before took nothing."""
     stats = pool.stats
     tokens = sum(stats.tokens.values())

@@ -18,10 +18,12 @@ class Question:
     Attributes:
         benchmark: The benchmark's name.
         task: What is asked, and how answers are graded; its id is unique in the run.
+        own_id: Its id in the benchmark.
     """
 
     benchmark: str
     task: Task
+    own_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Plan:
         sampled: Whether the best single expert is sampled as often as the first system calls.
         alone: Whether every expert is also asked alone, which the baselines need.
         seed: Seed of samples and resampling.
+        allow_code: Whether programs that experts wrote are run, in the sandbox.
+        judge: The expert that compares answers with a reference, or None.
         about: What is noted of the run besides: sources, versions, weights.
     """
 
@@ -46,4 +50,6 @@ class Plan:
     sampled: bool = True
     alone: bool = True
     seed: int = 0
+    allow_code: bool = False
+    judge: str | None = None
     about: Mapping[str, Any] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from data.graders import NAMES
 from data.skills import generate
 from data.tasks import TaskFileError, read_tasks, write_tasks
 
@@ -49,6 +50,13 @@ def test_what_is_missing_is_named_with_its_line(tmp_path: Path, name: str) -> No
 )
 def test_a_line_that_is_no_task_is_named(tmp_path: Path, line: str, message: str) -> None:
     assert refusal(tmp_path / "tasks.jsonl", json.dumps(LINE), line).startswith(message)
+
+
+def test_programs_and_pairs_are_read_only_by_whoever_sees_to_them(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "tasks.jsonl", json.dumps(LINE | {"grader": "code"})).startswith(
+        "tasks.jsonl, line 1: no grader is called 'code'"
+    )
+    assert read_tasks(tmp_path / "tasks.jsonl", NAMES)[0].grader == "code"
 
 
 def test_an_empty_or_absent_file_is_named(tmp_path: Path) -> None:

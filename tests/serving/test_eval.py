@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,9 +16,12 @@ import pytest
 import yaml
 
 from data.graders import grade
+from data.programs import program_answer
+from data.records import CounterpointError
+from data.sandbox import why_not as no_sandbox
 from data.skills import Task, generate
 from data.tasks import write_tasks
-from serving.evaluation.benchmarks import loaded, sample, weights_of
+from serving.evaluation.benchmarks import loaded, weights_of
 from serving.runs import read_questions, read_summary
 
 Run = Callable[..., tuple[int, str, str]]
@@ -50,8 +54,6 @@ def mixture(tmp_path: Path) -> Path:
 
 
 def _literal(text: str) -> str:
-    import re
-
     return re.escape(text)
 
 
@@ -142,11 +144,103 @@ def test_questions_that_stand_twice_are_asked_once_and_counted(tmp_path: Path) -
     assert (len(questions), about[0]["dropped"]) == (8, 8)
 
 
-def test_draws_are_even_over_categories_and_the_seeds() -> None:
-    many = generate("test", 20, families=("logic", "dates"))
-    drawn = sample(many, 10, 3)
-    assert [task.category for task in drawn].count("logic") == 5
-    assert drawn == sample(many, 10, 3) != sample(many, 10, 4)
+def test_what_two_benchmarks_ask_is_asked_once(tmp_path: Path) -> None:
+    write_tasks(tasks(), tmp_path / "mine.jsonl")
+    names = [f"file:{tmp_path / 'mine.jsonl'}", "skills:arithmetic,dates"]
+    questions, about = loaded(names, split="test", limit=8, seed=0)
+    texts = [question.task.query for question in questions]
+    assert len(texts) == len(set(texts)) == 12
+    assert [entry["dropped"] for entry in about] == [0, 4]
+
+
+def test_categories_out_of_distribution_are_benchmarks_of_their_own() -> None:
+    questions, about = loaded(["skills:dates,logic"], split="test", limit=6, seed=0, ood=["logic"])
+    told = {question.task.category: question.benchmark for question in questions}
+    assert told == {"dates": "skills:dates,logic", "logic": "skills:dates,logic, out of distribution"}
+    assert [(entry["name"], entry["questions"]) for entry in about] == [(name, 3) for name in told.values()]
+    with pytest.raises(CounterpointError, match="did you mean 'logic'"):
+        loaded(["skills:dates,logic"], split="test", limit=6, seed=0, ood=["logik"])
+
+
+def test_a_benchmark_of_others_is_read_from_its_own_files_with_examples_out_of_train(tmp_path: Path) -> None:
+    for split, start in (("test", 0), ("train", 100)):
+        rows = [{"question": f"Add {at} and 1.", "answer": f"It is.\n#### {at + 1}"} for at in range(start, start + 4)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    questions, about = loaded([f"gsm8k={tmp_path}"], split="test", limit=3, seed=0, shots=2)
+    assert (len(questions), about[0]["name"], about[0]["shots"]) == (3, "gsm8k", 2)
+    assert all(len(re.findall(r"Add 10\d and 1", question.task.query)) == 2 for question in questions)
+
+
+def one_file(folder: Path, grader: str, answer: str, says: dict[str, str]) -> list[str]:
+    """A task file with one question of a grader, and a mixture of experts that say what they are told."""
+    write_tasks([Task("1", "Write it.", answer, grader, "", "test")], folder / "own.jsonl")
+    rules = {name: [{"match": "Which answer is better", "say": "Verdict: first"}, {"match": ".", "say": say}] for name, say in says.items()}
+    experts = [{"name": name, "model": "-", "engine": "scripted", "options": {"script": script}} for name, script in rules.items()]
+    (folder / "m.yaml").write_text(yaml.safe_dump({"version": 1, "name": "mix", "experts": experts, "aggregator": {"kind": "best"}}))
+    return ["eval", "run", "-c", str(folder / "m.yaml"), "-b", f"file:{folder / 'own.jsonl'}", "--runs", str(folder), "--name", "r"]
+
+
+@pytest.mark.skipif(no_sandbox() is not None, reason=str(no_sandbox()))
+def test_programs_run_only_with_permission(tmp_path: Path, run: Run) -> None:
+    tests = program_answer("", "plus", "assert plus(1) == 2")
+    told = one_file(
+        tmp_path, "code", tests, {"good": "```python\ndef plus(a):\n    return a + 1\n```", "bad": "```python\ndef plus(a): 1/0\n```"}
+    )
+    code, _, error = run(*told)
+    assert code == 2
+    assert "--allow-code" in " ".join(error.split())
+    assert not (tmp_path / "r").exists()
+    code, _, error = run(*told, "--allow-code")
+    assert code == 0, error
+    scores = {system.name: system.score for system in read_summary(tmp_path, "r").systems}
+    assert (scores["expert:good"], scores["expert:bad"]) == (1.0, 0.0)
+
+
+def test_a_judge_is_asked_in_both_orders_and_its_word_is_kept(tmp_path: Path, run: Run) -> None:
+    told = one_file(tmp_path, "pairwise", "A reference.", {"writer": "An answer.", "arbiter": "Another."})
+    assert run(*told)[0] == 2
+    code, _, error = run(*told, "--judge", "nobody")
+    assert (code, "no expert is called so" in " ".join(error.split())) == (2, True)
+    code, _, error = run(*told, "--judge", "arbiter")
+    assert code == 0, error
+    scores = {system.name: system.score for system in read_summary(tmp_path, "r").systems}
+    assert scores["expert:writer"] == 0.5  # the judge prefers what stands first, whichever it is
+    code, _, error = run(*told[:-1], "again", "--judge", "arbiter", "--from", str(tmp_path / "r"))
+    assert code == 0, error
+
+
+def recorded_table() -> pd.DataFrame:
+    """Two specialists in two categories, one answer of each a question, two questions with the same text, and a train split."""
+    rows = []
+    for at in range(12):
+        category, split = ("a", "b")[at % 2], ("train", "test")[at >= 6]
+        for expert in ("first", "second"):
+            right = (expert == "first") == (category == "a")
+            text = "The same?" if at in (8, 10) else f"Question {at}?"
+            known = {"query_id": f"q{at}", "query": text, "category": category, "split": split, "expert": expert, "answer": "A"}
+            rows.append(known | {"score": float(right), "prediction": "A" if right else "B", "response": f"{expert} on {at}"})
+    return pd.DataFrame(rows)
+
+
+def test_a_score_table_is_played_back_with_its_own_scores_and_nobody_is_asked(tmp_path: Path, run: Run) -> None:
+    recorded_table().to_parquet(tmp_path / "table.parquet")
+    experts = [{"name": name, "model": "-", "engine": "scripted", "options": {"script": []}} for name in ("first", "second")]
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump({"version": 1, "name": "mix", "experts": experts, "aggregator": {"kind": "best"}}))
+    table = str(tmp_path / "table.parquet")
+    told = ["eval", "run", "-c", str(tmp_path / "m.yaml"), "-b", f"scores:{table}", "--from", table, "--runs", str(tmp_path), "--name", "r"]
+    code, _, error = run(*told, "--aggregator", "vote")
+    assert code == 0, error
+    summary = read_summary(tmp_path, "r")
+    scores = {system.name: system.score for system in summary.systems}
+    assert summary.questions == 6  # twins too: a recorded test is whole
+    assert (scores["expert:first"], scores["expert:second"], scores["category-oracle"]) == (0.5, 0.5, 1.0)
+    assert {"mixture", "mixture:vote"} <= scores.keys()
+    cells = pd.read_parquet(tmp_path / "r" / "cells.parquet")
+    assert dict(zip(cells["query_id"], cells["response"], strict=True))["table/q10"].endswith("on 10")
+    experts[0]["name"] = "third"
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump({"version": 1, "name": "mix", "experts": experts, "aggregator": {"kind": "best"}}))
+    code, _, error = run(*told[:-1], "other")
+    assert (code, "no rows of 'third'" in " ".join(error.split())) == (2, True)
 
 
 def test_weights_name_benchmarks() -> None:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +173,16 @@ def test_the_figure_has_axes_with_names(found: Selection, tmp_path: Path) -> Non
     assert "<svg" in svg.read_text()
     with pytest.raises(CounterpointError, match="the figure needs the name of a file"):
         write_selection_figure(found, Path())
+
+
+def test_the_command_tells_the_choice_what_was_rejected_and_draws_it(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+    crowd().to_parquet(tmp_path / "cells.parquet")
+    code, out, error = run("pool", "select", str(tmp_path / "cells.parquet"), "--figure", str(tmp_path / "pool.png"))
+    assert code == 0, error
+    assert {"rejected guesser", "chosen: sums, words"} <= {part for part in ("rejected guesser", "chosen: sums, words") if part in error}
+    assert "held-out questions" in out
+    assert {path.suffix for path in tmp_path.glob("pool.*")} == {".png", ".svg"}
+    code, out, error = run("pool", "select", str(tmp_path / "cells.parquet"), "--size", "1", "--json")
+    assert (code, json.loads(out)["chosen"]["size"]) == (0, 1)
+    code, _, error = run("pool", "select", str(tmp_path / "cells.parquet"), "--size", "9")
+    assert (code, "wanted a pool of 9" in " ".join(error.split())) == (2, True)

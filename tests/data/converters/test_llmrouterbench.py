@@ -1,10 +1,13 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from data.converters import convert
+from data.converters import convert, write_llmrouterbench
+from data.scores import ScoreTableError
 
 RECORD = {
     "index": 1,
@@ -136,3 +139,22 @@ def test_a_cut_file_in_a_folder_is_named(tmp_path: Path, write: Callable[..., Pa
     write(named("big"), result("big", {}))
     write(named("small"), '{"performance": 0.')
     assert refusal("llmrouterbench", tmp_path / "bench").startswith(f"{named('small')} cannot be read as json: ")
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    known = {"answer": "4", "response": "It is 4.", "prediction": "4", "prompt_tokens": 9, "completion_tokens": 3, "cost": 0.5}
+    rows = [
+        known | {"query_id": f"q{at}", "query": f"{at} + 1?", "expert": expert, "score": score, "category": "sums/easy", "split": "train"}
+        for at in range(3)
+        for expert, score in (("maker/big", 1.0), ("..", 0.25))
+    ]
+    files = write_llmrouterbench(pd.DataFrame(rows), tmp_path / "bench", "20251101_090000")
+    assert all(file.resolve().is_relative_to((tmp_path / "bench").resolve()) for file in files)
+    head = json.loads(files[0].read_text())
+    assert (head["counts"], head["performance"], head["cost"], [record["index"] for record in head["records"]]) == (3, 0.25, 1.5, [1, 2, 3])
+    again = convert("llmrouterbench", tmp_path / "bench")
+    names = ["query", "expert", "score", "category", "split", "answer", "response", "prediction", "prompt_tokens", "cost"]
+    order = ["expert", "query"]
+    assert again.sort_values(order)[names].to_dict("records") == pd.DataFrame(rows).sort_values(order)[names].to_dict("records")
+    with pytest.raises(ScoreTableError, match="YYYYMMDD_HHMMSS"):
+        write_llmrouterbench(pd.DataFrame(rows), tmp_path, "yesterday")
