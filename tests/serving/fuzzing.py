@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -374,11 +375,23 @@ def sent(odd: Odd, port: int, timeout_s: float = 30) -> bytes:
                 wire.shutdown(socket.SHUT_WR)
             if odd.end == "leave":
                 return wire.recv(300)
-            return b"".join(iter(lambda: wire.recv(65536), b""))
+            answer = b""
+            while not _whole(answer) and (piece := wire.recv(65536)):
+                answer += piece
+            return answer
         except TimeoutError:
             raise
         except OSError:  # the server hung up first, which it may
             return b""
+
+
+def _whole(answer: bytes) -> bool:
+    """Whether the last answer's body is there by its own length: a connection that stays open has no other end."""
+    while answer.startswith(b"HTTP/1.1 1"):
+        answer = answer.partition(b"\r\n\r\n")[2]
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: (\d+)", head)
+    return bool(end and length and len(body) >= int(length[1]) > 0)
 
 
 def status(answer: bytes) -> int | None:
