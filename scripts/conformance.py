@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv-conformance"
 LOCK = ROOT / "locks" / "conformance.lock"
-TOOLS = ("langchain-openai", "lm-eval[api]", "openai>=3,<4")
+TOOLS = ("inspect-ai", "langchain-openai", "lm-eval[api]", "openai>=3,<4")
 LEFT_OUT = ("rouge-score", "sqlitedict", "word2number")
 """Needs of lm-eval that have no wheels, and that no task here reaches; so nothing is built."""
 

@@ -12,7 +12,7 @@ SORTED = "fig, pear, plum"
 
 
 def test_every_section_has_a_test() -> None:
-    tested = ["curl", "OpenAI's client", "LiteLLM", "LangChain", "lm-evaluation-harness", "vLLM's serving benchmark"]
+    tested = ["curl", "OpenAI's client", "LiteLLM", "LangChain", "lm-evaluation-harness", "inspect_ai", "vLLM's serving benchmark"]
     assert sections() == tested
     assert all(section(title)[1] for title in tested)
 
@@ -63,6 +63,16 @@ def test_lm_evaluation_harness(live: Live, tmp_path: Path) -> None:
     assert all(sample["filtered_resps"][0].strip() for sample in sampled)
     right = [float(doc["capital"] in sample["filtered_resps"][0]) for doc, sample in zip(wanted, sampled, strict=True)]
     assert result["results"]["capitals"]["contains,none"] == pytest.approx(sum(right) / len(right))
+
+
+def test_inspect_ai(live: Live, tmp_path: Path) -> None:
+    live.follow("inspect_ai", tmp_path)
+    (path,) = (tmp_path / "logs").glob("*.json")
+    log = json.loads(path.read_text())
+    assert (log["status"], len(log["samples"])) == ("success", 4)
+    texts = [(sample["target"], sample["output"]["choices"][0]["message"]["content"]) for sample in log["samples"]]
+    right = sum(target.lower() in text.lower() for target, text in texts) / len(texts)
+    assert log["results"]["scores"][0]["metrics"]["accuracy"]["value"] == pytest.approx(right)
 
 
 def test_vllms_serving_benchmark(live: Live, tmp_path: Path) -> None:
