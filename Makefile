@@ -37,6 +37,7 @@ conformance: environment-dev  ## Run tools of others against a live endpoint
 	@$(BIN)/python scripts/conformance.py
 	$(BIN)/pytest -m conformance tests/conformance
 	COUNTERPOINT_SEQUENCES=1000 $(BIN)/pytest tests/serving/test_isolation.py
+	COUNTERPOINT_LAWS=2000 $(BIN)/pytest tests/experts/test_scheduler_laws.py
 
 clean:  ## Remove .venv and caches
 	rm -rf .venv .venv-litellm .venv-conformance .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage build dist

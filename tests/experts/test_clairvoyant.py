@@ -74,7 +74,7 @@ def tiny(seed: int, *, bounded: bool = True) -> Problem:
     )
 
 
-INSTANCES = [tiny(seed) for seed in range(80)]
+INSTANCES = [tiny(seed) for seed in range(30)]
 
 
 def reached(schedule: Schedule) -> tuple[int, int]:

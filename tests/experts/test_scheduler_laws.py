@@ -1,6 +1,7 @@
 """What holds for every system: random ones are played in a world that does what the scheduler says, and refuses what cannot be."""
 
 import heapq
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count, takewhile
@@ -17,7 +18,7 @@ from experts.scheduler import Action, Expire, Prefetch, Refused, Retire, Schedul
 
 pytestmark = pytest.mark.slow
 
-law = settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+law = settings(max_examples=int(os.environ.get("COUNTERPOINT_LAWS", "300")), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from serving.listener import Listener
 from serving.routes import make_app
 
 pytestmark = pytest.mark.slow
-FEW = 200
+FEW = 120
 SEQUENCES = int(os.environ.get("COUNTERPOINT_SEQUENCES", FEW))
 """Sequences that are tried: the same ones each time, or where the variable says how many, others each time."""
 EXPERTS = {"amber": (10.0, 100.0), "beryl": (20.0, 300.0), "coral": (50.0, 700.0), "delta": (90.0, 1100.0)}
