@@ -44,7 +44,7 @@ def _begin_edit(key: str) -> None:
 
 
 def _key(turn: Turn, at: int) -> str:
-    return f"{st.session_state.talk.id}-{at}-{turn.id or ''}"
+    return f"{st.session_state.board.talk.id}-{at}-{turn.id or ''}"
 
 
 def show_answer(turn: Turn, at: int, last: bool, regenerate: Callable[[int], None] | None, change: Change) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from app import pool_page, router_page, runs_page, talk_page
 from app.connection import show_connection
 
-st.set_page_config(page_title="Counterpoint", page_icon="🎼", layout="centered", initial_sidebar_state="auto")
 page = st.navigation(
     [
         st.Page(talk_page.show, title="Chat", icon=":material/forum:", url_path="chat", default=True),
@@ -17,5 +18,7 @@ page = st.navigation(
     ],
     position="top",
 )
+layout: Literal["centered", "wide"] = "centered" if page.url_path in ("", "chat") else "wide"  # tables want room
+st.set_page_config(page_title="Counterpoint", page_icon="🎼", layout=layout, initial_sidebar_state="auto")
 page.run()
 show_connection()

@@ -7,13 +7,12 @@ import os
 import streamlit as st
 
 from app import session
-from app.harmless import plain
 
 
 def show_connection() -> None:
     """Show the endpoint, and take a key; it stays in this session."""
     with st.sidebar, st.expander("Endpoint", icon=":material/key:"):
-        st.caption(f"{plain(session.mixture())} at {plain(session.address())}")
+        st.text(f"{session.mixture()} at {session.address()}")
         st.text_input("API key", type="password", key="typed_key", on_change=_take, help="Where the endpoint wants one.")
         if st.session_state.get("api_key"):
             st.caption("A key was given in this session.")

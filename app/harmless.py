@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*([A-Za-z0-9_+#.-]*)[^`]*$")
-"""A line that begins a block of code, and its language."""
+FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[^`]*$")
+"""A line that begins a block of code."""
 
 _INLINE = re.compile(r"(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 _DISPLAY = re.compile(r"\\\[(.+?)\\\]|\$\$(.+?)\$\$", re.DOTALL)
@@ -22,12 +22,10 @@ class Piece:
     Attributes:
         text: What it says.
         code: Whether it is a block of code, to be shown to the letter.
-        language: The code's language, or empty.
     """
 
     text: str
     code: bool = False
-    language: str = ""
 
 
 def pieces(text: str) -> list[Piece]:
@@ -41,12 +39,12 @@ def pieces(text: str) -> list[Piece]:
     """
     found: list[Piece] = []
     lines: list[str] = []
-    fence, language = "", ""
+    fence = ""
 
     def close(code: bool) -> None:
         whole = "\n".join(lines)
         if code or whole.strip():
-            found.append(Piece(whole, code, language if code else ""))
+            found.append(Piece(whole, code))
         lines.clear()
 
     for line in text.splitlines():
@@ -59,7 +57,7 @@ def pieces(text: str) -> list[Piece]:
                 lines.append(line)
         elif (began := FENCE.match(line)) is not None:
             close(code=False)
-            fence, language = began[1], began[2]
+            fence = began[1]
         else:
             lines.append(line)
     close(code=bool(fence))

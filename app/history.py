@@ -79,7 +79,7 @@ class EndpointShelf:
     def keep(self, talk: Talk) -> Talk:
         """Append what is new, or replace all where what was there has changed."""
         rows = kept(talk.turns)
-        id, stored = self._stored
+        (id, stored), self._stored = self._stored, ("", [])  # where this fails, who knows what is there: next time all is replaced
         if talk.id is None:
             talk = replace(talk, id=self._client.conversations.create(rows, talk.title or None).id)
         elif id == talk.id and rows[: len(stored)] == stored:
@@ -111,7 +111,7 @@ class SessionShelf:
         (['Sums'], True)
     """
 
-    note = "The endpoint keeps no conversations (`serving.store`); these are gone when this page is closed."
+    note = "The endpoint keeps no conversations (serving.store); these are gone when this page is closed."
 
     def __init__(self) -> None:
         self._talks: dict[str, Talk] = {}

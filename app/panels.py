@@ -20,7 +20,7 @@ def show_text(text: str) -> None:
     """Show what somebody wrote: prose as Markdown with formulas, code to the letter."""
     for piece in pieces(text):
         if piece.code:
-            st.code(piece.text, language=piece.language or None, wrap_lines=True)
+            st.code(piece.text, language=None, wrap_lines=True)  # Streamlit's colours of code are too weak on a light ground
         else:
             st.markdown(harmless(piece.text), anchors=False)
 

@@ -66,7 +66,7 @@ def _try(routers: Routers) -> Tried | None:
         show_trouble(trouble_of(error))
         return None
     tried: Tried = state.tried
-    bars = {name: st.column_config.ProgressColumn(name, min_value=0, max_value=1, format="%.2f") for name in routers.experts}
+    bars = {name: st.column_config.ProgressColumn(name, width="small", min_value=0, max_value=1, format="%.2f") for name in routers.experts}
     st.dataframe(scores_table(tried), hide_index=True, width="stretch", column_config=bars)
     if tried.note:
         st.caption(plain(tried.note))

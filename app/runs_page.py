@@ -30,7 +30,7 @@ def show() -> None:
             show_trouble(trouble_of(error))
         else:
             if not runs:
-                st.caption("There are no runs yet: `counterpoint eval run` makes one.")
+                st.info("There are no runs yet: `counterpoint eval run` makes one.")
         for broken in (run for run in runs if run.error):
             st.text(f"{broken.id} cannot be read: {broken.error}")
         whole = [run for run in runs if run.systems]

@@ -38,34 +38,55 @@ class Held:
         self.client = Counterpoint(address(), api_key=api_key(), model=mixture(), timeout_s=30, retries=0)
         self.close = weakref.finalize(self, self.client.close)
 
+    def own(self, name: str, make: Callable[[], Any]) -> Any:
+        """What was made for the session, made where it is not there yet."""
+        if name not in self.made:
+            self.made[name] = make()
+        return self.made[name]
 
-def _held() -> Held:
+    def shelf(self) -> Shelf:
+        """Where the session's conversations are kept.
+
+        Raises:
+            CounterpointError: The endpoint does not answer.
+        """
+        found: Shelf = self.own("shelf", self._find_shelf)
+        return found
+
+    def _find_shelf(self) -> Shelf:
+        kept = EndpointShelf(self.client)
+        try:
+            kept.headings()
+        except BadRequestError:
+            return SessionShelf()
+        return kept
+
+
+def held() -> Held:
+    """What the session holds for its key."""
     key = (address(), mixture(), api_key())
-    held: Held | None = st.session_state.get("held")
-    if held is None or held.key != key:
-        if held is not None:
-            held.close()
-        st.session_state.held = held = Held(key)
-    return held
+    found: Held | None = st.session_state.get("held")
+    if found is None or found.key != key:
+        if found is not None:
+            found.close()
+        st.session_state.held = found = Held(key)
+    return found
 
 
 def own(name: str, make: Callable[[], Any]) -> Any:
     """What was made for the session and its key, made anew where the key is another."""
-    made = _held().made
-    if name not in made:
-        made[name] = make()
-    return made[name]
+    return held().own(name, make)
 
 
 def forget() -> None:
     """Look at the endpoint anew."""
     for name in ("shelf", "models", "routers"):
-        _held().made.pop(name, None)
+        held().made.pop(name, None)
 
 
 def client() -> Counterpoint:
     """The session's client; it tries nothing twice, for somebody waits."""
-    return _held().client
+    return held().client
 
 
 def connector() -> Callable[[Callable[[float], Awaitable[object]]], AsyncCounterpoint]:
@@ -90,17 +111,7 @@ def shelf() -> Shelf:
     Raises:
         CounterpointError: The endpoint does not answer.
     """
-
-    def find() -> Shelf:
-        kept = EndpointShelf(client())
-        try:
-            kept.headings()
-        except BadRequestError:
-            return SessionShelf()
-        return kept
-
-    found: Shelf = own("shelf", find)
-    return found
+    return held().shelf()
 
 
 def reached() -> Trouble | None:

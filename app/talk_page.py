@@ -11,15 +11,16 @@ import streamlit as st
 
 from app import session
 from app.answers import show_answer, show_question
+from app.board import Board
 from app.coming import show_coming
 from app.export import as_json, as_markdown, file_name
-from app.harmless import plain
+from app.harmless import label, plain
 from app.history import SessionShelf
 from app.panels import show_trouble
 from app.sidebar import show_compare, show_history, show_settings
 from app.trouble import trouble_of
-from app.turns import Talk, Turn, before, bounded, messages, title_of, trimmed
-from app.underway import Progress, Question
+from app.turns import Talk, Turn, before, messages
+from app.underway import Question
 from counterpoint import CounterpointError
 
 SHOWN = 40
@@ -32,34 +33,73 @@ EVERY_S = 0.3
 def show() -> None:
     """Show the page."""
     state: Any = st.session_state
-    state.setdefault("talk", Talk())
+    board = _board()
     trouble = session.reached()
     shelf = session.shelf() if trouble is None else SessionShelf()
     names = session.experts() if trouble is None else []
     with st.sidebar:
-        show_history(shelf, "" if trouble else shelf.note, state.talk.id, _begin, _open)
+        show_history(shelf, "" if trouble else shelf.note, board.talk.id, _begin, _open)
         settings = show_settings(names)
         rival, blind = show_compare(names)
     state.asking = (settings, rival, blind)
-    _show_head(state.talk)
-    if trouble is not None and not state.get("trouble"):
+    _show_head(board.talk)
+    if trouble is not None and board.trouble is None:
         show_trouble(trouble)
-    _show_turns(state.talk)
-    if state.get("under_way"):
+    _show_turns(board)
+    _show_end(board)
+    if board.not_kept and trouble is None:
+        st.warning("This conversation could not be kept; it is tried again with the next turn.", icon=":material/warning:")
+        st.text(board.not_kept)
+    if board.next:
+        _ask_next(board)
+    st.chat_input("Ask the mixture", key="question", disabled=board.talk.full or bool(board.next), on_submit=_take)
+
+
+def _board() -> Board:
+    state: Any = st.session_state
+    if "board" not in state:
+        state.board = Board()
+    board: Board = state.board
+    return board
+
+
+def _take() -> None:
+    """Take a question; the box stays open while an answer comes, and keeps the keyboard."""
+    state: Any = st.session_state
+    board, question = state.board, state.question
+    if question and question.strip():
+        board.next = question
+        if not board.under_way:
+            board.trouble = None
+
+
+def _ask_next(board: Board) -> None:
+    """Ask what was written, once the answer under way has ended."""
+    if not board.under_way and board.trouble is None:
+        _ask((*board.talk.turns, Turn("user", board.next)), of_next=True)
+        st.rerun()
+    st.caption(f"Asked next: {label(board.next, 120)}")
+    if board.trouble is not None:
+        st.button("Ask it now", key="go_on", on_click=_forgive)
+
+
+def _forgive() -> None:
+    _board().trouble = None
+
+
+def _show_end(board: Board) -> None:
+    """Show what comes, or why nothing does."""
+    if board.under_way:
         st.fragment(_show_under_way, run_every=EVERY_S)()
-    elif state.get("trouble"):
-        show_trouble(state.trouble)
-        if state.trouble.again and state.talk.turns:
+    elif board.trouble is not None:
+        show_trouble(board.trouble)
+        if board.trouble.again and board.talk.turns:
             st.button("Ask again", icon=":material/refresh:", on_click=_again, key="again")
-    elif state.talk.turns and state.talk.turns[-1].role == "user":
+    elif board.talk.turns and board.talk.turns[-1].role == "user" and not board.next:
         st.info("Stopped before a word came.")
         st.button("Ask again", icon=":material/refresh:", on_click=_again, key="again")
-    if state.talk.full:
+    if board.talk.full:
         st.info("This conversation is full; begin a new one.")
-    question = st.chat_input("Ask the mixture", key="question", disabled=bool(state.get("under_way")) or state.talk.full)
-    if question and question.strip():
-        _ask((*state.talk.turns, Turn("user", question)))
-        st.rerun()
 
 
 def _show_head(talk: Talk) -> None:
@@ -76,130 +116,98 @@ def _show_head(talk: Talk) -> None:
             st.button("Delete this conversation", icon=":material/delete:", on_click=_delete, key="delete")
 
 
-def _show_turns(talk: Talk) -> None:
-    state = st.session_state
-    first = 0 if state.get("show_all") else max(0, len(talk.turns) - SHOWN)
+def _show_turns(board: Board) -> None:
+    state, turns = st.session_state, board.talk.turns
+    first = 0 if state.get("show_all") else max(0, len(turns) - SHOWN)
     if first:
         st.button(f"Show {first} earlier turns", key="show_all_button", on_click=lambda: state.update(show_all=True))
-    busy = bool(state.get("under_way"))
-    for at, turn in enumerate(talk.turns):
+    busy = bool(board.under_way)
+    for at, turn in enumerate(turns):
         if at < first:
             continue
         if turn.role == "user":
             show_question(turn, at, _edit, busy)
         else:
-            last = at == len(talk.turns) - 1
+            last = at == len(turns) - 1
             show_answer(turn, at, last, _regenerate if last and not busy else None, _change)
 
 
 def _show_under_way() -> None:
     """Show what comes; once all has come, make it part of the conversation."""
-    questions: list[Question] = st.session_state.get("under_way") or []
-    came = [question.progress for question in questions]
-    if not came:
+    board = _board()
+    questions = board.under_way
+    if not questions:
         return
-    if all(progress.ended for progress in came):
-        _finish(questions)
+    if all(question.progress.ended for question in questions):
+        board.finish(session.mixture(), session.held())
         st.rerun()
-    swapped, blind = st.session_state.get("order", (False, False))
-    show_coming(questions, swapped, blind, time.monotonic())
+    show_coming(questions, board.swapped, board.blind, time.monotonic())
     if st.button("Stop", icon=":material/stop_circle:", key="stop", help="End the answer; what has come stays."):
         for question in questions:
             question.stop()
         st.rerun(scope="fragment")
 
 
-def _ask(turns: tuple[Turn, ...]) -> None:
+def _ask(turns: tuple[Turn, ...], of_next: bool = False) -> None:
     """Ask what the last turn says."""
     state: Any = st.session_state
-    state.pop("trouble", None)
     state.pop("editing", None)
-    state.talk = _kept(replace(state.talk, turns=bounded(turns), title=state.talk.title or title_of(turns[-1].content)))
-    settings, rival, blind = state.asking
-    connect, said = session.connector(), messages(turns)
-    state.order = (rival is not None and blind and random.random() < 0.5, blind)
-    state.under_way = [Question(connect, said, settings=settings.options()).start()]
+    board, held, connect, (settings, rival, blind) = _board(), session.held(), session.connector(), state.asking
+    said = messages(turns)
+    questions = [Question(connect, said, settings=settings.options())]
     if rival is not None:
-        state.under_way.append(Question(connect, said, rival, settings.alone()).start())
-
-
-def _finish(questions: list[Question]) -> None:
-    state: Any = st.session_state
-    state.under_way = None
-    made = [_turn(question.progress, question.model) for question in questions]
-    failed = next((question.progress.error for question in questions if question.progress.error is not None), None)
-    if failed is not None:
-        state.trouble = trouble_of(failed)
-    written = [turn for turn in made if turn.content]
-    if not written:
-        return
-    answer = written[0]
-    if len(written) == 2:
-        swapped, blind = state.get("order", (False, False))
-        answer = replace(replace(made[0], author=session.mixture()), rival=made[1], blind=blind, swapped=swapped)
-    state.talk = _kept(replace(state.talk, turns=bounded((*state.talk.turns, answer))))
-
-
-def _turn(progress: Progress, model: str | None) -> Turn:
-    account = trimmed(progress.account) if progress.account is not None else None
-    cut = progress.stopped or progress.error is not None
-    return Turn("assistant", progress.text.strip(), progress.id or None, model, account, cut)
-
-
-def _kept(talk: Talk) -> Talk:
-    """Keep a conversation; where that fails it is said, and the conversation goes on."""
-    try:
-        return session.shelf().keep(talk)
-    except CounterpointError as error:
-        st.session_state.not_kept = str(error)
-        return talk
+        questions.append(Question(connect, said, rival, settings.alone()))
+    board.swapped, board.blind = rival is not None and blind and random.random() < 0.5, blind
+    if of_next:
+        board.next = ""
+    board.ask(turns, questions, held)
 
 
 def _begin() -> None:
     state: Any = st.session_state
-    for question in state.get("under_way") or ():
-        question.stop()
-    for name in ("trouble", "under_way", "editing", "show_all"):
+    for name in ("editing", "show_all"):
         state.pop(name, None)
-    state.talk = Talk()
+    _board().leave(session.mixture(), session.held())
 
 
 def _open(id: str) -> None:
     _begin()
+    board, held = _board(), session.held()
     try:
-        st.session_state.talk = session.shelf().open(id)
+        board.talk = held.shelf().open(id)
     except CounterpointError as error:
-        st.session_state.trouble = trouble_of(error)
+        board.trouble = trouble_of(error)
 
 
 def _rename(key: str) -> None:
-    title = st.session_state[key].strip()
+    title, board, held = st.session_state[key].strip(), _board(), session.held()
     if title:
-        st.session_state.talk = session.shelf().rename(st.session_state.talk, title)
+        board.talk = held.shelf().rename(board.talk, title)
 
 
 def _delete() -> None:
-    id = st.session_state.talk.id
+    id = _board().talk.id
     _begin()
     if id is not None:
         session.shelf().delete(id)
 
 
 def _again() -> None:
-    turns = st.session_state.talk.turns
+    turns = _board().talk.turns
     at = max(at for at, turn in enumerate(turns) if turn.role == "user")
     _ask(turns[: at + 1])
 
 
 def _regenerate(at: int) -> None:
-    _ask(before(st.session_state.talk.turns, at))
+    _ask(before(_board().talk.turns, at))
 
 
 def _edit(at: int, text: str) -> None:
-    _ask((*before(st.session_state.talk.turns, at), Turn("user", text)))
+    _ask((*before(_board().talk.turns, at), Turn("user", text)))
 
 
 def _change(at: int, turn: Turn) -> None:
     """Put another turn in a turn's place."""
-    turns = st.session_state.talk.turns
-    st.session_state.talk = _kept(replace(st.session_state.talk, turns=(*turns[:at], turn, *turns[at + 1 :])))
+    board, held = _board(), session.held()
+    turns = board.talk.turns
+    board.put(replace(board.talk, turns=(*turns[:at], turn, *turns[at + 1 :])), held)

@@ -1,35 +1,20 @@
-import shutil
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from serving.page import running_page
-from tests.app.mixture import dashboards, endpoint, free_port
+from tests.app.chromium import chromium, page_of, session
+from tests.app.mixture import dashboards, endpoint
 
 ROOT = Path(__file__).parents[2]
 
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync",
-]  # fmt: skip
 
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is there its loop runs in this thread, and no test of another module could run one
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -50,21 +35,6 @@ def served(mixture: str) -> Iterator[str]:
     """The address of the page before it."""
     with page_of(mixture) as url:
         yield url
-
-
-@contextmanager
-def page_of(url: str) -> Iterator[str]:
-    """Runs the page before an endpoint, and gives its address."""
-    port = free_port()
-    with running_page(url, "mix", port) as process, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-        for _ in range(600):
-            assert process.poll() is None, "the page ended"
-            try:
-                if client.get("/_stcore/health").is_success:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="session")
@@ -94,10 +64,6 @@ def shown(monkeypatch: pytest.MonkeyPatch, mixture: str) -> Iterator[Callable[..
 @pytest.fixture
 def page(browser: Any, served: str) -> Iterator[Any]:
     """A browser session of its own at the page."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    page.goto(served)
-    page.get_by_placeholder("Ask the mixture").wait_for()
-    yield page
-    context.close()
+    with session(browser, served) as page:
+        page.get_by_placeholder("Ask the mixture").wait_for()
+        yield page

@@ -10,7 +10,7 @@ Shown = Callable[..., AppTest]
 def asked(app: AppTest, question: str) -> AppTest:
     app.chat_input[0].set_value(question).run()
     for _ in range(200):
-        if not app.session_state["under_way"]:
+        if not app.session_state["board"].under_way:
             return app.run()
         time.sleep(0.05)
         app.run()
@@ -35,7 +35,7 @@ def test_a_preset_sets_the_sidebar_and_the_question_goes_by_it(shown: Shown) -> 
     assert (app.selectbox(key="set_k").value, app.selectbox(key="set_aggregator").value) == (3, "weighted")
     app.multiselect(key="set_off").set_value(["rumour"]).run()
     asked(app, "capital")
-    turn = app.session_state["talk"].turns[-1]
+    turn = app.session_state["board"].talk.turns[-1]
     assert (turn.account.route.experts, turn.account.aggregator) == (("atlas", "globe"), "weighted")
     app.text_input(key="preset_name").set_value("Mine").run()
     assert app.session_state["presets"]["Mine"].off == ("rumour",)

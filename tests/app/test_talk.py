@@ -7,17 +7,10 @@ import pytest
 from counterpoint import Counterpoint
 from serving.keys import LOCAL, Keys
 from serving.store import Store
-from tests.app.conftest import page_of
+from tests.app.chromium import ask, page_of, send, session
 from tests.app.mixture import endpoint, free_port
 
 pytestmark = pytest.mark.slow
-
-
-def ask(page: Any, question: str, answers: int = 1) -> None:
-    box = page.get_by_placeholder("Ask the mixture")
-    box.fill(question)
-    box.press("Enter")
-    page.get_by_role("button", name="Copy").nth(answers - 1).wait_for()
 
 
 def test_an_answer_comes_with_who_was_asked_what_each_said_and_what_was_weighed(page: Any) -> None:
@@ -46,11 +39,9 @@ def test_what_an_expert_writes_neither_runs_nor_loads_anything(page: Any) -> Non
 
 
 def test_stop_keeps_what_has_come(page: Any) -> None:
-    box = page.get_by_placeholder("Ask the mixture")
     page.get_by_text("Settings", exact=True).click()
     page.get_by_text("First expert's words at once").click()
-    box.fill("slow")
-    box.press("Enter")
+    send(page, "slow")
     page.get_by_text("word3 ").first.wait_for()
     page.get_by_role("button", name="Stop").click()
     page.get_by_text("Stopped here").wait_for()
@@ -96,9 +87,7 @@ def test_a_failed_expert_is_named_and_the_others_answer(page: Any) -> None:
 
 
 def test_where_all_experts_fail_the_reasons_stand_there(page: Any) -> None:
-    box = page.get_by_placeholder("Ask the mixture")
-    box.fill("all die")
-    box.press("Enter")
+    send(page, "all die")
     page.get_by_role("button", name="Ask again").wait_for()
     assert page.get_by_text("told to fail").count() >= 1
 
@@ -143,23 +132,16 @@ def test_conversations_are_kept_found_renamed_exported_and_deleted(page: Any) ->
 
 def test_two_sessions_share_nothing_but_what_the_endpoint_keeps(page: Any, browser: Any, served: str) -> None:
     ask(page, "capital of mine")
-    context = browser.new_context()
-    other = context.new_page()
-    other.goto(served)
-    other.get_by_placeholder("Ask the mixture").wait_for()
-    assert other.get_by_test_id("stMainBlockContainer").get_by_text("capital of mine").count() == 0
-    context.close()
+    with session(browser, served) as other:
+        other.get_by_placeholder("Ask the mixture").wait_for()
+        assert other.get_by_test_id("stMainBlockContainer").get_by_text("capital of mine").count() == 0
 
 
 def test_a_wrong_key_and_a_missing_endpoint_are_said_plainly(browser: Any, tmp_path: Path) -> None:
     with Store(f"sqlite:///{tmp_path / 'store.db'}") as store:
         _, key = Keys(store).create("reader")
     port = free_port()
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    with page_of(f"http://127.0.0.1:{port}") as served:
-        page.goto(served)
+    with page_of(f"http://127.0.0.1:{port}") as served, session(browser, served) as page:
         page.get_by_text("The endpoint cannot be reached").first.wait_for()
         with endpoint(tmp_path, port, keys=True):
             page.get_by_text("Endpoint", exact=True).click()
@@ -172,4 +154,3 @@ def test_a_wrong_key_and_a_missing_endpoint_are_said_plainly(browser: Any, tmp_p
             page.get_by_text("The endpoint wants another key").wait_for(state="detached")
             ask(page, "capital of France")
             page.get_by_text("The capital is Paris.").first.wait_for()
-    context.close()

@@ -25,10 +25,11 @@ def page(live: Any, chromium: str, tmp_path_factory: pytest.TempPathFactory) -> 
         context.close()
 
 
-def ask(page: Any, question: str) -> None:
+def ask(page: Any, question: str, answers: int = 1) -> None:
     box = page.get_by_placeholder("Ask the mixture")
     box.fill(question)
     box.press("Enter")
+    page.get_by_role("button", name="Copy").nth(answers - 1).wait_for()
     page.get_by_role("button", name="Regenerate").wait_for()
 
 
@@ -42,7 +43,9 @@ def test_the_page_streams_an_answer_and_shows_who_was_asked(page: Any) -> None:
 
 
 def test_html_in_a_message_is_shown_and_not_run(page: Any) -> None:
-    ask(page, "Write \"<img src=x onerror=document.title='hacked'> moon\" in capital letters.")
+    ask(page, "Write \"<img src=x onerror=document.title='hacked'> moon\" in capital letters.", 2)
+    assert page.get_by_test_id("stChatMessage").nth(2).get_by_text("<img src=x onerror=").count() == 1
+    assert page.locator("img").count() == 0
     assert page.title() == "Counterpoint"
 
 
