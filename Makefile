@@ -9,13 +9,16 @@ export COUNTERPOINT_BENCH_DATA ?= $(BENCH_DATA)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench conformance clean environment-run environment-dev
+.PHONY: help demo chat test check bench conformance clean environment-run environment-dev
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: environment-run  ## Install what this machine can run, answer questions and print the table
 	$(BIN)/counterpoint demo
+
+chat: environment-run  ## Install what this machine can run, and start the chat page with the demo's experts
+	$(BIN)/counterpoint chat
 
 test: environment-dev  ## Run all tests
 	$(BIN)/pytest

@@ -507,15 +507,20 @@ def chat(
     config: ConfigOption = None,
     port: Annotated[int | None, typer.Option(help="Port of the endpoint.")] = None,
     page_port: Annotated[int, typer.Option(help="Port of the page.")] = 8501,
+    keep: Annotated[
+        bool, typer.Option(help="Without serving.store, keep conversations, batches and feedback in the user's own file.")
+    ] = True,
 ) -> None:
     """Start the endpoint and the chat page, and print the page's address.
+
+    The page also shows the runs that `eval run` left in `runs`, where the mixture names no other folder.
 
     Example: `counterpoint chat`
     """
     from serving import endpoint
     from serving.page import check_streamlit, running_page
 
-    mixture = _listening(config_of(config), None, port)
+    mixture = _for_page(_listening(config_of(config), None, port), keep)
     endpoint.check_port("127.0.0.1", page_port)
     prepare(mixture)
     check_streamlit()
@@ -551,6 +556,16 @@ def _emit(path: Path | None, mixture: Any, output: Path) -> None:
     except OSError as error:
         raise CounterpointError(f"cannot write {output}: {error.strerror or error}") from error
     say(f"{output}: `serve run {output}` or `serve deploy {output}`")
+
+
+def _for_page(config: Any, keep: bool) -> Any:
+    """A mixture with what the page wants: a place for conversations, and a folder of runs where there is one."""
+    from serving.store import default_url
+
+    changes: dict[str, Any] = {"store": config.serving.store or (default_url() if keep else None)}
+    if config.serving.runs is None and Path("runs").is_dir():
+        changes["runs"] = str(Path("runs").absolute())
+    return config.model_copy(update={"serving": config.serving.model_copy(update=changes)})
 
 
 def _listening(config: Any, host: str | None, port: int | None, open_: bool = False) -> Any:

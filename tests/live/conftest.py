@@ -50,7 +50,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         "--page-port",
         str(page_port),
     ]
-    process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"XDG_DATA_HOME": str(folder / "kept")}
+    )
     try:
         deadline = time.monotonic() + 400
         while "the page is at" not in (folder / "log").read_text():

@@ -3,34 +3,16 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from tests.app.chromium import ask, chromium, session
 
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync",
-]  # fmt: skip
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def page(live: Any, chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        profile = tmp_path_factory.mktemp("profile")
-        context = playwright.chromium.launch_persistent_context(str(profile), executable_path=chromium, headless=True, args=FLAGS)
-        page = context.new_page()
+def page(live: Any) -> Iterator[Any]:
+    with chromium() as browser, session(browser, live.page) as page:
         page.set_default_timeout(90_000)
-        page.goto(live.page)
         yield page
-        context.close()
-
-
-def ask(page: Any, question: str, answers: int = 1) -> None:
-    box = page.get_by_placeholder("Ask the mixture")
-    box.fill(question)
-    box.press("Enter")
-    page.get_by_role("button", name="Copy").nth(answers - 1).wait_for()
-    page.get_by_role("button", name="Regenerate").wait_for()
 
 
 def test_the_page_streams_an_answer_and_shows_who_was_asked(page: Any) -> None:
@@ -54,3 +36,9 @@ def test_a_long_question_gets_a_plain_error(page: Any) -> None:
     box.fill("word " * 8000)
     box.press("Enter")
     page.get_by_text("the context of").last.wait_for()
+
+
+def test_a_conversation_is_kept_without_being_told_to(page: Any, live: Any) -> None:
+    page.goto(live.page)
+    page.get_by_test_id("stSidebar").get_by_role("button", name='Write "star moon"').click()
+    page.get_by_text("STAR MOON").first.wait_for()
