@@ -1,5 +1,4 @@
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -69,14 +68,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
             raise
         log.close()
     assert code == 0, "Ctrl-C ends both in order"
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    return path
 
 
 @pytest.fixture
