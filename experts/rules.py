@@ -124,7 +124,7 @@ class FirstInFirstOut(LlamaSwap):
 
     def leaves(self, scheduler: Scheduler, stay: Stay, now: float) -> bool:
         """Leave as soon as the oldest call is another engine's."""
-        return scheduler.unserved_since < stay.group.oldest and self._may_be_left(scheduler, stay)
+        return scheduler.unserved_since(stay.slot) < stay.group.oldest and self._may_be_left(scheduler, stay)
 
     def _may_be_left(self, scheduler: Scheduler, stay: Stay) -> bool:
         return True

@@ -593,10 +593,10 @@ class Scheduler:
             del self._wanting[engine]
         return [group for group in may if not group.stays] or may
 
-    @property
-    def unserved_since(self) -> float:
-        """Arrival of the oldest call that a slot would have to bring an engine for."""
-        return min((group.oldest for group in self._wanting.values() if not group.stays), default=inf)
+    def unserved_since(self, slot: Slot) -> float:
+        """Arrival of the oldest call that an engine would have to be brought for, but for those that another slot is to bring."""
+        groups = (group for group in self._wanting.values() if not group.stays and self._headed.get(group.engine, slot.id) == slot.id)
+        return min((group.oldest for group in groups), default=inf)
 
     def unserved_waits(self, now: float) -> float:
         """Seconds that calls have waited whose engine no slot holds, summed."""

@@ -9,7 +9,7 @@ from math import inf, nextafter, prod
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from experts.queues import Job
@@ -411,8 +411,22 @@ def test_a_refused_call_that_comes_again_whenever_it_is_told_to_is_soon_accepted
             pytest.fail("refused four times, though nothing else was asked")
 
 
+LEFT_FOR_ANOTHERS = System(
+    {"a": Engine(load_s=0.0), "b": Engine(), "c": Engine(load_s=0.0), "d": Engine(2, load_s=1.0), "e": Engine(2, load_s=8.0)},
+    {slot: Room() for slot in ("s0", "s1", "s2")},
+    [
+        *(Asked(5.0, "a", 30, True), Asked(7.0, "a", 5), Asked(12.0, "e", 9, True), Asked(17.0, "c", 1), Asked(22.0, "d", 3)),
+        *(Asked(27.0, "a", 5), Asked(27.0, "a", 30, True), Asked(28.0, "e"), Asked(29.0, "c", 3)),
+    ],
+    [Trouble(36.0, "the slot is lost", "s2", "c"), Trouble(9.0, "the engine dies", "s1", "a")],
+    together=False,
+)
+"""The oldest call's engine is to come to one slot, and the other once swapped for ever because of it."""
+
+
 @law
 @given(systems(bounds=(None,)), st.sampled_from([*RULES]))
+@example(LEFT_FOR_ANOTHERS, "fifo")
 def test_when_arrivals_stop_every_call_starts(system: System, rule: str) -> None:
     if rule in ("fifo", "lru"):  # look at the oldest call alone, whichever slot could serve it
         engines = {name: replace(engine, bytes=1, on=None) for name, engine in system.engines.items()}
