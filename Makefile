@@ -20,8 +20,8 @@ demo: environment-run  ## Install what this machine can run, answer questions an
 chat: environment-run  ## Install what this machine can run, and start the chat page with the demo's experts
 	$(BIN)/counterpoint chat
 
-test: environment-dev  ## Run all tests
-	$(BIN)/pytest
+test: environment-dev  ## Run all tests, two files at a time: they wait as long as they compute
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: environment-dev  ## Lint, formatting, types, import rules
 	$(BIN)/ruff check

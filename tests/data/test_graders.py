@@ -93,11 +93,11 @@ def test_an_object_is_right_in_prose_and_in_a_fence(value: dict[str, object]) ->
 
 @pytest.mark.parametrize("grader", GRADERS)
 @pytest.mark.parametrize("piece", LONG, ids=repr)
-def test_a_text_of_100_000_characters_is_graded_at_once(grader: str, piece: str) -> None:
+def test_a_text_of_100_000_characters_does_not_take_the_square_of_its_length(grader: str, piece: str) -> None:
     text = piece * (100_000 // len(piece))
     began = time.process_time()
     grade(grader, text, "42")
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 10  # each way that once took the square took minutes
 
 
 def test_a_megabyte_of_it_is_takes_no_longer_than_its_length_says() -> None:
