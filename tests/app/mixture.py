@@ -60,7 +60,8 @@ def dashboards(folder: Path) -> dict[str, Any]:
         system = System("mixture", sum(right) / 4, 0.1, 0.9, 8, 120, 0.001)
         report = "# Report\n\n<script>document.title='hacked'</script> ![x](http://127.0.0.1:9/leak.png)\n"
         write_run(folder / "runs", id, Summary(id, 100.0, ("skills",), 4, (system,)), table, markdown=report, html="<h1>Run</h1>")
-    return {"changes": {"router": {"path": str(folder / "router")}}, "runs": str(folder / "runs")}
+    dear = [each | {"price": {"input": 1, "output": 10}} if each["name"] == "atlas" else each for each in experts()]
+    return {"changes": {"router": {"path": str(folder / "router")}, "experts": dear}, "runs": str(folder / "runs")}
 
 
 def free_port() -> int:
