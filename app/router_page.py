@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -12,7 +13,7 @@ from app.harmless import plain
 from app.panels import show_route, show_trouble
 from app.trouble import trouble_of
 from counterpoint import CounterpointError, Route, Routers, Tried
-from counterpoint.routers import Drift
+from counterpoint.routers import Drift, Opinion
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Weights of an objective that are shown beside each other."""
@@ -43,6 +44,8 @@ def show() -> None:
         st.subheader("Who is good at what", anchor=False)
         st.caption(f"Mean quality by {routers.profile.by}, with the number of questions")
         st.altair_chart(heat_map(routers.profile), height=max(120, 34 * len(routers.profile.rows) + 50), key="profile")
+    if routers.feedback is not None:
+        _show_feedback(routers.feedback)
     if routers.drift is not None:
         _show_drift(routers.drift)
 
@@ -103,6 +106,16 @@ def _route(text: str, what: str, weight: float) -> Route:
     if (text, what, weight) not in seen:
         seen[text, what, weight] = session.client().route(text, objective={what: weight})
     return seen[text, what, weight]
+
+
+def _show_feedback(feedback: Mapping[str, Opinion]) -> None:
+    """Show what people thought of the answers."""
+    st.subheader("Feedback", anchor=False)
+    if not feedback:
+        st.caption("Nobody has said yet what an answer was worth.")
+        return
+    rows = [{"First choice": name, "Answers": each.answers, "Thought well of": f"{each.mean:.0%}"} for name, each in feedback.items()]
+    st.dataframe(rows, hide_index=True, width="stretch")
 
 
 def _show_drift(drift: Drift) -> None:

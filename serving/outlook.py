@@ -15,6 +15,7 @@ from router import Router, restore_router
 from router.landscape import Landscape, Point
 from router.profile import answers_of, fitted, means_of, parts_of, profile_of, questions_of
 from serving.drift import drift_json
+from serving.thumbs import thumbs_json
 
 if TYPE_CHECKING:
     from serving.gateway import Gateway
@@ -38,15 +39,16 @@ class Outlook:
         self._drift: tuple[Router, float, dict[str, Any]] | None = None
 
     async def described(self) -> dict[str, Any]:
-        """The mixture's router, its profile, its map and what drift the traffic shows."""
+        """The mixture's router, its profile, its map, what drift the traffic shows and what people thought of the answers."""
         pipeline = self._gateway.pipeline
         if (router := pipeline.router) is None:
             nothing = dict.fromkeys(("router", "profile", "map", "drift"))
-            return nothing | {"note": _NONE, "experts": list(pipeline.pool), "tried": ["equal"]}
+            return nothing | {"note": _NONE, "experts": list(pipeline.pool), "tried": ["equal"], "feedback": await self._thumbs()}
         told, _ = await self._of(router)
         config = self._gateway.config.router
         name = {"name": "" if config is None else Path(config.path).name}
-        return {**told, "router": name | told["router"], "drift": await self._drifted(router)}
+        today = {"drift": await self._drifted(router), "feedback": await self._thumbs()}
+        return {**told, "router": name | told["router"], **today}
 
     async def tried(self, text: str) -> dict[str, Any]:
         """How each router scores a text, and where it lies on the map.
@@ -71,6 +73,9 @@ class Outlook:
             if self._known is None or self._known[0] is not router:
                 self._known = (router, *await asyncio.to_thread(_described, router))
             return self._known[1:]
+
+    async def _thumbs(self) -> dict[str, Any] | None:
+        return await asyncio.to_thread(thumbs_json, self._gateway.door.store)
 
     async def _drifted(self, router: Router) -> dict[str, Any]:
         async with self._comparing:

@@ -426,6 +426,7 @@ class Routers(TypedDict):
     map: dict[str, Any] | None
     tried: list[str]
     drift: dict[str, Any] | None
+    feedback: dict[str, Any] | None
     note: NotRequired[str]
 
 

@@ -105,6 +105,19 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
+class Opinion:
+    """What people thought of the answers for which an expert was the first choice.
+
+    Attributes:
+        answers: How many were told of.
+        mean: Their mean score, 0 to 1.
+    """
+
+    answers: int
+    mean: float
+
+
+@dataclass(frozen=True, slots=True)
 class Routers:
     """The mixture's router, and the others that can be tried.
 
@@ -123,6 +136,7 @@ class Routers:
         map: Where the training questions lie, or None.
         drift: Whether today's questions are like them, or None.
         note: Why there is nothing to tell, or None.
+        feedback: What people thought, by the first choice; None where nothing is kept.
     """
 
     experts: tuple[str, ...]
@@ -139,6 +153,7 @@ class Routers:
     map: QuestionMap | None = None
     drift: Drift | None = None
     note: str | None = None
+    feedback: Mapping[str, Opinion] | None = None
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Routers:
@@ -157,6 +172,7 @@ class Routers:
             map=drawn,
             drift=body["drift"] and taken(Drift, body["drift"]),
             note=body.get("note"),
+            feedback=None if (given := body.get("feedback")) is None else {name: taken(Opinion, each) for name, each in given.items()},
         )
 
 

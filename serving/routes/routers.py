@@ -28,7 +28,7 @@ class TryBody(BaseModel):
 
 @router.get("/v1/routers", openapi_extra=told(shapes.Routers, fails=(403,)))
 async def routers(http: HTTPRequest) -> Response:
-    """Tell of the mixture's router: its profile, its map, and what drift the traffic shows."""
+    """Tell of the mixture's router: its profile, its map, what drift the traffic shows, and feedback by first choice."""
     if (refused := refusal(http)) is not None:
         return refused
     return JSONResponse({"object": "counterpoint.routers", **await gateway_of(http).outlook.described()})

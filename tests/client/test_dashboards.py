@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from counterpoint import BadRequestError, ConnectionFailedError, ConversationMessage, Counterpoint, Page
+from counterpoint.routers import Opinion
 from serving.runs import write_run
 from tests.client.test_endpoint import mixture
 from tests.serving.test_gateway import FRANCE
@@ -76,11 +77,18 @@ async def test_the_router_is_told_and_a_text_is_tried(stack: Path) -> None:  # n
     assert routers.map is not None
     assert (routers.map.total, len(routers.map.points), routers.map.points[3].text) == (60, 60, TEXTS[3])
     assert routers.drift is not None
-    assert (routers.drift.questions, routers.drift.told_apart) == (0, None)
+    assert (routers.drift.questions, routers.drift.told_apart, routers.feedback) == (0, None, None)
     assert tuple(each.name for each in tried.routers) == routers.tried
     assert tried.place is not None
     assert tried.nearest[0].number == 3
     assert tried.nearest[0].point.text == TEXTS[3]
+
+
+async def test_feedback_is_told_by_the_first_choice(stack: Path, tmp_path: Path) -> None:  # noqa: F811
+    async with mixture(**by(stack), serving={"store": f"sqlite:///{tmp_path / 'store.db'}"}) as client:
+        answer = await client.chat(TEXTS[0])
+        await client.feedback(answer.id, 0.5)
+        assert (await client.routers()).feedback == {"a": Opinion(1, 0.5)}
 
 
 async def test_a_mixture_without_a_router_says_so() -> None:

@@ -138,6 +138,17 @@ async def test_traffic_like_the_training_questions_is_told_from_traffic_that_is_
     assert "queen" not in str(told), "figures only"
 
 
+async def test_feedback_counts_for_the_first_choice_and_tells_no_words(stack: Path, tmp_path: Path) -> None:
+    async with served(**by(stack), serving={"store": f"sqlite:///{tmp_path / 'store.db'}", "keep_text": True}) as client:
+        assert (await client.get("/v1/routers")).json()["feedback"] == {}
+        for text, score in ((TEXTS[0], 1.0), (TEXTS[1], 0.5), (TEXTS[30], 0.0), (TEXTS[31], None)):
+            id = (await client.post("/v1/chat/completions", json=chat(text))).json()["id"]
+            if score is not None:
+                assert (await client.post("/v1/feedback", json={"id": id, "score": score, "comment": "a secret"})).status_code == 200
+        told = (await client.get("/v1/routers")).json()["feedback"]
+    assert told == {"a": {"answers": 2, "mean": 0.75}, "b": {"answers": 1, "mean": 0.0}}
+
+
 async def test_without_texts_choices_and_confidence_are_compared_alone(stack: Path, tmp_path: Path) -> None:
     async with served(**by(stack), serving={"store": f"sqlite:///{tmp_path / 'store.db'}"}) as client:
         await asked(client, TEXTS[:30] + TEXTS[:15])

@@ -52,7 +52,7 @@ def test_the_objectives_slider_moves_the_choice(browser: Any, whole: str) -> Non
             slider.press("ArrowRight")
         page.wait_for_function("([text]) => !document.body.innerText.includes(text)", arg=[before])
         page.get_by_text("At every weight").click()
-        for text in ("Where the training questions lie", "Who is good at what", "Drift"):
+        for text in ("Where the training questions lie", "Who is good at what", "Feedback", "Drift"):
             page.get_by_role("heading", name=text).wait_for()
         assert page.locator("canvas").count() >= 3, "tables and figures"
         assert page.get_by_test_id("stException").count() == 0
