@@ -122,7 +122,7 @@ def evaluate(
         print(json.dumps(body, indent=1))  # noqa: T201
         return
     for line in lines_of(counts, prices):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, markup=False)
 
 
 def lines_of(counts: list[Point], prices: list[Point]) -> list[str]:
@@ -176,7 +176,7 @@ def history(
     except OSError as error:
         raise CounterpointError(f"cannot write {output}: {error.strerror or error}") from error
     for name, (agreed, total) in counts.items():
-        console.print(f"{name:<30} agreed with the others on {agreed} of {total}", markup=False, soft_wrap=True)
+        console.print(f"{name:<30} agreed with the others on {agreed} of {total}", markup=False)
 
 
 @app.command("kinds")
@@ -187,10 +187,10 @@ def kinds() -> None:
 
     for name, made in KINDS.items():
         asks = "asks an LLM" if getattr(made, "llm", False) else "no LLM"
-        console.print(f"{name:<12} {asks:<12} {(made.__doc__ or '').splitlines()[0]}", markup=False, soft_wrap=True)
+        console.print(f"{name:<12} {asks:<12} {(made.__doc__ or '').splitlines()[0]}", markup=False)
     console.print()
     for name, defence in DEFENCES.items():
-        console.print(f"{name:<15} defence   {(defence.__doc__ or '').splitlines()[0]}", markup=False, soft_wrap=True)
+        console.print(f"{name:<15} defence   {(defence.__doc__ or '').splitlines()[0]}", markup=False)
 
 
 KindsOption = Annotated[
@@ -245,12 +245,11 @@ def bench(
             f"{row.expert:<20} {100 * interval.mean:5.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
             f"  {row.tokens.mean():.0f} tokens{tie}",
             markup=False,
-            soft_wrap=True,
         )
     for title, table_ in (("category", ranking.by_category()), ("skill", ranking.by_skill())):
         for name, means in table_.items():
             best = max(means, key=means.__getitem__)
-            console.print(f"{title} {name}: {best}, {100 * means[best]:.1f}", markup=False, soft_wrap=True)
+            console.print(f"{title} {name}: {best}, {100 * means[best]:.1f}", markup=False)
 
 
 @app.command("measure")

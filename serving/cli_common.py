@@ -45,7 +45,7 @@ def say(line: str) -> None:
     """Tell something beside the output."""
     from serving.show import notes
 
-    notes.print(line)
+    notes.print(line, markup=False)
 
 
 def prepare(config: Any) -> None:

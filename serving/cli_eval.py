@@ -136,7 +136,7 @@ def compare(
     if as_json:
         print(json.dumps(body, indent=1))  # noqa: T201
         return
-    console.print(markdown, markup=False, soft_wrap=True)
+    console.print(markdown, markup=False)
 
 
 def _table(folder: Path) -> Any:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,8 +19,19 @@ from data.skills import Task
 from serving.demo import DISJOINT, DemoReport
 from serving.evaluation.systems import System
 
-console = Console(highlight=False)
-notes = Console(stderr=True, highlight=False)
+
+class Lines(Console):
+    """A console that leaves a line of text whole, so that a path in it can be copied, and found, at any width."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print as rich does; only tables and the like are fitted into the width."""
+        if all(isinstance(part, str) for part in objects):
+            how.setdefault("soft_wrap", True)
+        super().print(*objects, **how)
+
+
+console = Lines(highlight=False)
+notes = Lines(stderr=True, highlight=False)
 """Progress and remarks go to the standard error, so that the output can be piped."""
 
 
