@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from data.records import Call, CounterpointError, Delta, Done, Sampling
+from data.records import Call, CounterpointError, Delta, Done, Message, Sampling, Usage, bytes_of
 
 Event = Delta | Done
 
@@ -106,6 +106,16 @@ class ExpertSpec:
             1.25
         """
         return (prompt_tokens * self.price[0] + completion_tokens * self.price[1]) / 1e6
+
+    def most(self, messages: Sequence[Message], sampling: Sampling) -> Usage:
+        """The most that one answer can take: a prompt has at most as many tokens as bytes, and a few for what a template adds.
+
+        Example:
+            >>> ExpertSpec("far", "m", "openai", price=(1.0, 2.0)).most([Message("user", "Hi")], Sampling(max_tokens=100))
+            Usage(prompt_tokens=82, completion_tokens=100, cost_usd=0.000282, calls=1)
+        """
+        prompt = bytes_of(messages, sampling) + 16 * len(messages) + 64 + len((self.system or "").encode())
+        return Usage(prompt, self.limit(sampling), self.cost_usd(prompt, self.limit(sampling)), calls=1)
 
 
 class Engine(Protocol):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,10 @@ from serving.journal import Journal
 from serving.pipeline import Pipeline, RequestError
 from serving.protocol import ChatRequest, completion_json, error_json, parse_chat, parse_json, status_of
 
+T = TypeVar("T")
 URL = "/v1/chat/completions"
+PAUSE = 20
+"""Lines that are prepared before others have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ async def run_batch(
     Raises:
         CounterpointError: The input cannot be read or the output not written.
     """
-    lines = read_batch(source)
+    lines = await asyncio.to_thread(read_batch, source)
     with Journal(output) as journal:
         journal.drop(_may_heal)
         known = {str(row.get("custom_id")) for row in journal.rows}
@@ -134,7 +137,9 @@ async def run_batch(
         on_line(done, len(lines))
         asked: list[tuple[Line, ChatRequest, Request]] = []
         whole: list[Request] = []
-        for line in lines:
+        for number, line in enumerate(lines):
+            if number % PAUSE == 0:
+                await asyncio.sleep(0)
             try:
                 if line.asked is None:
                     raise RequestError(line.error)
@@ -164,19 +169,19 @@ async def run_batch(
                     used = trace.usage
                     spent = {"prompt_tokens": used.prompt_tokens, "completion_tokens": used.completion_tokens, "cost_usd": used.cost_usd}
                     row["counterpoint"] = spent | {"calls": used.calls}
-                await _write(journal, row)
+                await finished(asyncio.to_thread(journal.add, row))  # the disk must not hold up those who wait for an answer
                 done, failed = done + 1, failed + _is_error(row)
                 on_line(done, len(lines))
     return BatchReport(len(lines), done, failed, resumed)
 
 
-async def _write(journal: Journal, row: dict[str, Any]) -> None:
-    """Write a row while others go on: the disk must not hold up those who wait for an answer; what was begun is written to its end."""
-    writing = asyncio.ensure_future(asyncio.to_thread(journal.add, row))
+async def finished(work: Awaitable[T]) -> T:
+    """What some work comes to, which is brought to its end whatever happens meanwhile: what a thread has begun nobody can take back."""
+    doing = asyncio.ensure_future(work)
     try:
-        await asyncio.shield(writing)
+        return await asyncio.shield(doing)
     except asyncio.CancelledError:
-        await writing
+        await doing
         raise
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 
 from data import tracing
+from experts.base import EngineError
 from experts.host import PoolHost
 from serving.limits import Amount, Buckets, Refusal
 from serving.metrics import samples
@@ -55,10 +56,17 @@ class SharedBuckets:
         self._pool = pool
 
     def take(self, key_id: str, wanted: Sequence[Amount]) -> Refusal | None:
-        """Take from all buckets of a key or from none."""
+        """Take from all buckets of a key or from none.
+
+        Raises:
+            EngineError: Nobody gives them.
+        """
         import ray
 
-        refusal: Refusal | None = ray.get(self._pool.host.take.remote(key_id, wanted), timeout=10)
+        try:
+            refusal: Refusal | None = ray.get(self._pool.host.take.remote(key_id, wanted), timeout=10)
+        except Exception as error:  # Ray's, of many kinds
+            raise EngineError(f"the shared pool cannot be reached ({type(error).__name__})") from error
         return refusal
 
     def give(self, key_id: str, amounts: Sequence[Amount]) -> None:

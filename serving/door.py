@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from aggregator import Aggregator
-from data.records import Answer, CounterpointError, Request, Route, Trace, Usage, bytes_of
+from data.records import Answer, CounterpointError, Request, Route, Trace, Usage
 from experts.base import ExpertSpec
 from experts.chat import turn
 from serving.cache import cached_json
@@ -141,8 +141,9 @@ class Door:
 def most_of(request: Request, route: Route, aggregator: Aggregator, specs: Mapping[str, ExpertSpec]) -> Usage:
     """The most that a request can take, as far as that can be known before it is answered.
 
-    A prompt has at most as many tokens as bytes. What an aggregator will ask is not known: one that asks an LLM is taken to spend
-    `ROUNDS` times what the experts' own answers can, and what it spends beyond that is counted when it has.
+    Of an expert that fails, another may take the place; whoever answers what does not fit a schema or the tools is paid all the same.
+    What an aggregator will ask is not known: one that asks an LLM is taken to spend `ROUNDS` times what the experts' own answers can,
+    and what it spends beyond that is counted when it has.
 
     Example:
         >>> specs = {"a": ExpertSpec("a", "m", "openai", price=(1.0, 2.0), max_tokens=100)}
@@ -151,13 +152,24 @@ def most_of(request: Request, route: Route, aggregator: Aggregator, specs: Mappi
         >>> most_of(Request("r", (Message("user", "Hi"),)), Route(("a",), (1.0,), "a", {"a": 1.0}), Vote(), specs)
         Usage(prompt_tokens=82, completion_tokens=100, cost_usd=0.000282, calls=1)
     """
-    size = bytes_of(request.messages, request.sampling) + 16 * len(request.messages) + 64
+    chosen = (*route.experts, *route.reserve)
+    most = {name: spec.most(request.messages, request.sampling) for name, spec in specs.items()}
+    others = [name for name in most if name not in (*chosen, *request.exclude) and (request.experts is None or name in request.experts)]
+    other = _larger([most[name] for name in others])
     total = Usage()
-    for name in (*route.experts, *route.reserve):
-        spec = specs[name]
-        prompt, limit = size + len((spec.system or "").encode()), spec.limit(request.sampling)
-        total += Usage(prompt, limit, spec.cost_usd(prompt, limit), calls=1)
+    for name in chosen:
+        total += replace(most[name] + other, calls=1) if request.structured else _larger([most[name], other])
     return sum((total for _ in range(ROUNDS + 1 if aggregator.llm else 1)), Usage())
+
+
+def _larger(usages: Sequence[Usage]) -> Usage:
+    """The most of each that one call can take, whoever answers it."""
+    return Usage(
+        max((usage.prompt_tokens for usage in usages), default=0),
+        max((usage.completion_tokens for usage in usages), default=0),
+        max((usage.cost_usd for usage in usages), default=0.0),
+        calls=1,
+    )
 
 
 def without_text(body: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class GatewayReplica:
         """Go by another config from now on."""
         said = await self.gateway.begin_reload(config)
         if self.gateway.peers is not None and said.startswith("reloaded"):
-            await _control().remember.remote(config)
+            await _control().remember.remote(self.gateway.config.model_dump(exclude_unset=True))  # its own door, whatever was sent
         return said
 
     async def end_reload(self) -> None:

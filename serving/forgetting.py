@@ -29,13 +29,13 @@ def forget_key(store: Store, owner: str, journals: Path, *, running: bool = Fals
     Raises:
         ForgetError: A batch of the key is under way, and `running` is not set; or a journal cannot be deleted.
     """
-    under_way = [batch.id for batch in _batches(store, owner, running=True)]
-    if under_way and not running:
+    at_work = [batch.id for batch in under_way(store, owner)]
+    if at_work and not running:
         raise ForgetError(
-            f"batches under way: {len(under_way)}, such as {under_way[0]}: have whoever holds the key cancel them, "
+            f"batches under way: {len(at_work)}, such as {at_work[0]}: have whoever holds the key cancel them, "
             "or stop the endpoint and say --running"
         )
-    files = [path for batch in _batches(store, owner) for path in _journals(journals, batch.id)]
+    files = [path for batch in _batches(store, owner) for path in files_of(journals, batch.id)]
     for path in files:  # first: the rows are what leads to them
         _delete(path)
     gone = store.kept(owner)
@@ -54,10 +54,10 @@ def expire_journals(store: Store, journals: Path, before: float) -> int:
     Raises:
         ForgetError: One cannot be deleted.
     """
-    old = [path for path in _journals(journals, "batch_*") if path.stat().st_mtime < before]
+    old = [path for path in files_of(journals, "batch_*") if path.stat().st_mtime < before]
     if not old:
         return 0
-    needed = {path for key in store.keys() for batch in _batches(store, key["id"], running=True) for path in _journals(journals, batch.id)}
+    needed = {path for key in store.keys() for batch in under_way(store, key["id"]) for path in files_of(journals, batch.id)}
     old = [path for path in old if path not in needed]
     for path in old:
         _delete(path)
@@ -71,10 +71,20 @@ def journals_of(url: str | None) -> Path:
     return file.parent / "batches"
 
 
+def files_of(folder: Path, id: str) -> list[Path]:
+    """The files of a batch under way, or of those that a pattern means."""
+    return [path for ending in ("in.jsonl", "out.jsonl", "lock") for path in sorted(folder.glob(f"{id}.{ending}"))]
+
+
 def copies_of(url: str) -> list[Path]:
     """Copies of a store that `counterpoint migrate` left beside it: they hold what is deleted later."""
     file = _file(url)
     return [] if file is None else sorted(file.parent.glob(f"{file.name}.v*.bak*"))
+
+
+def under_way(store: Store, owner: str) -> list[Batch]:
+    """The batches of a key that have not ended."""
+    return list(_batches(store, owner, running=True))
 
 
 def _batches(store: Store, owner: str, *, running: bool = False) -> Iterator[Batch]:
@@ -83,10 +93,6 @@ def _batches(store: Store, owner: str, *, running: bool = False) -> Iterator[Bat
     while page := store.batches(owner, PAGE, after, running=running):
         yield from page
         after = page[-1].id
-
-
-def _journals(folder: Path, id: str) -> list[Path]:
-    return sorted(folder.glob(f"{id}.in.jsonl")) + sorted(folder.glob(f"{id}.out.jsonl"))
 
 
 def _delete(path: Path) -> None:

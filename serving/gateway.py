@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
@@ -16,9 +15,10 @@ from experts.base import EngineError
 from experts.shared import SharedPool
 from experts.snapshot import snapshot, together
 from serving.cache import Cache
-from serving.config import MixtureConfig, ServingConfig
+from serving.config import MixtureConfig
 from serving.control import SharedBuckets
 from serving.door import Door
+from serving.forgetting import journals_of
 from serving.history import History
 from serving.jobs import Jobs
 from serving.keys import Key
@@ -26,7 +26,6 @@ from serving.metrics import samples
 from serving.outlook import Outlook
 from serving.pipeline import Pipeline
 from serving.protocol import Asked
-from serving.store import default_url
 from serving.tables import Batch
 
 RESUME_S = 30
@@ -49,7 +48,7 @@ class Gateway:
         self.peers = peers
         self.pipeline = Pipeline.of(config, pool)
         self.door = Door(config.serving, None if pool is None else SharedBuckets(pool))
-        self.jobs = None if self.door.store is None else Jobs(self.pipeline, self.door, self.door.store, journals(config.serving))
+        self.jobs = None if self.door.store is None else Jobs(self.pipeline, self.door, self.door.store, journals_of(config.serving.store))
         self.history = History(self.figures)
         self.outlook = Outlook(self)
         self.cache = None if config.serving.cache is None else Cache.of(config.serving.cache)
@@ -59,22 +58,23 @@ class Gateway:
         """Start the pool, and load the engine that most experts share."""
         await self.pipeline.pool.start()
         await self.pipeline.pool.warm()
-        self._resume()
+        await self._resume()
         self._tidying = asyncio.create_task(self._tidy())
         self.history.start()
 
-    def _resume(self) -> None:
-        if self.jobs is not None and self.door.keys is not None:
-            self.jobs.resume([*self.door.keys.list(), self.door.keys.local()])
+    async def _resume(self) -> None:
+        keys = self.door.keys
+        if self.jobs is not None and keys is not None:
+            await self.jobs.resume(lambda: [*keys.list(), keys.local()])
 
     async def _tidy(self) -> None:
-        """Delete once an hour what is kept no longer; go on with batches of gateways that have died."""
+        """Delete once an hour what is kept no longer; go on with batches that nobody is at."""
         for turn in count():
             with suppress(CounterpointError):  # a store that is busy will be tidied the next time
                 if turn % (TIDY_S // RESUME_S) == 0:
                     await self.door.tidy()
-                elif self.peers is not None:
-                    self._resume()
+                else:
+                    await self._resume()
             await asyncio.sleep(RESUME_S)
 
     async def stop(self) -> None:
@@ -96,18 +96,18 @@ class Gateway:
         pool = self.pipeline.pool
         if not isinstance(pool, SharedPool):
             return snapshot(pool)
-        try:
-            shared = await pool.host.snapshot.remote()
-        except Exception as error:  # Ray's, of many kinds
-            raise EngineError(f"the shared pool cannot be reached ({type(error).__name__})") from error
-        return together([shared, snapshot(pool.local)])
+        return together([await _shared(pool.host.snapshot), snapshot(pool.local)])
 
     async def samples(self) -> list[list[Metric]]:
-        """What all processes of the endpoint have counted, for Prometheus."""
+        """What all processes of the endpoint have counted, for Prometheus.
+
+        Raises:
+            EngineError: The shared pool cannot be reached.
+        """
         pool = self.pipeline.pool
         if self.peers is None or not isinstance(pool, SharedPool):
             return [self.samples_here()]
-        return [*await self.peers("samples_here"), await pool.host.samples.remote()]
+        return [*await self.peers("samples_here"), await _shared(pool.host.samples)]
 
     def samples_here(self) -> list[Metric]:
         """What this process has counted."""
@@ -153,8 +153,9 @@ class Gateway:
         return await self.jobs.cancel(key, id)
 
 
-def journals(config: ServingConfig) -> Path:
-    """Where journals of running batches are: beside the store's file, or in the user's own folder."""
-    url = config.store or default_url()
-    base = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else Path(default_url().removeprefix("sqlite:///"))
-    return base.parent / "batches"
+async def _shared(method: Any) -> Any:
+    """What a method of the shared pool gives."""
+    try:
+        return await method.remote()
+    except Exception as error:  # Ray's, of many kinds
+        raise EngineError(f"the shared pool cannot be reached ({type(error).__name__})") from error

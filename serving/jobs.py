@@ -8,18 +8,22 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from data.records import CounterpointError, Request, Usage
-from serving.batch import URL, Line, read_batch, run_batch
+from serving.batch import URL, Line, finished, read_batch, run_batch
+from serving.database import StoreError
 from serving.door import Door, most_of
-from serving.journal import JournalBusy, read_rows
+from serving.forgetting import files_of, under_way
+from serving.journal import JournalBusy, alone, read_rows
 from serving.keys import Key
 from serving.pipeline import Pipeline, RequestError
-from serving.store import PAGE, Store
+from serving.protocol import with_defaults
+from serving.store import Store
 from serving.tables import Batch, Spend, StoredFile
 
 WINDOW = "24h"
@@ -46,15 +50,15 @@ class Jobs:
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._stopping = False
 
-    def resume(self, keys: Sequence[Key]) -> None:
-        """Go on with what was under way when the endpoint ended."""
-        for key in keys:
-            after: str | None = None
-            while page := self.store.batches(key.id, PAGE, after, running=True):
-                for batch in page:
-                    if not self.has(key, batch.id):
-                        self._begin(key, batch.id)
-                after = page[-1].id
+    async def resume(self, keys: Callable[[], Sequence[Key]]) -> None:
+        """Go on with what is under way and nobody is at: what was when the endpoint ended, or when its store was lost.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        at_work = await asyncio.to_thread(lambda: [(key, batch.id) for key in keys() for batch in under_way(self.store, key.id)])
+        for key, id in at_work:
+            self._begin(key, id)
 
     def has(self, key: Key, id: str) -> bool:
         """Whether this gateway is at a batch."""
@@ -109,13 +113,13 @@ class Jobs:
 
     async def cancel(self, key: Key, id: str) -> Batch | None:
         """End a batch early; what was answered stays. None where there is none of that id."""
-        task = self._tasks.get((key.id, id))
-        if task is not None and not task.done():
+        if (task := self._tasks.get((key.id, id))) is not None:
             task.cancel()
             await asyncio.wait({task})
-            batch = await asyncio.to_thread(self.store.batch, key.id, id)
-            if batch is not None and batch.status == "in_progress":  # its work had not yet begun
-                self._ended(key, id, "cancelled")
+        now = int(time.time())
+        batch = await asyncio.to_thread(self.store.change_batch, key.id, id, running=True, status="cancelling", cancelling_at=now)
+        if batch is not None and batch.status == "cancelling":  # nobody was at it
+            await asyncio.wait({self._begin(key, id)})
         return await asyncio.to_thread(self.store.batch, key.id, id)
 
     async def stop(self) -> None:
@@ -149,6 +153,7 @@ class Jobs:
                     continue
                 request = self._narrowed(key, line.asked.record(line.custom_id, self.pipeline.name, names))
                 route = self.pipeline.route(request)
+                request = self.pipeline.limited(request, route)
             except CounterpointError:  # told in its own line
                 continue
             calls.update(route.experts)
@@ -158,45 +163,71 @@ class Jobs:
         told = {"counterpoint_calls": json.dumps(dict(calls)), "counterpoint_engines": str(len(engines))}
         return told | {"counterpoint_predicted_s": f"{seconds:.0f}"}, most
 
-    def _begin(self, key: Key, id: str) -> None:
-        task = asyncio.create_task(self._run(key, id))
-        self._tasks[key.id, id] = task
-        task.add_done_callback(lambda _: self._tasks.pop((key.id, id), None))
+    def _begin(self, key: Key, id: str) -> asyncio.Task[None]:
+        if (task := self._tasks.get((key.id, id))) is None:
+            task = self._tasks[key.id, id] = asyncio.create_task(self._run(key, id))
+            task.add_done_callback(lambda _: self._tasks.pop((key.id, id), None))
+        return task
 
     async def _run(self, key: Key, id: str) -> None:
-        """Answer what is left of a batch, and file the answers."""
+        """Answer what is left of a batch, and file the answers; of several gateways the first."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with alone(self.folder / f"{id}.lock"):  # whoever holds it finds the batch as the last left it
+                await self._go_on(key, id)
+        except JournalBusy:
+            return
+        except CounterpointError as error:  # a store that is away comes back, and the batch is gone on with
+            logging.getLogger(__name__).warning("batch %s waits: %s", id, error)
+
+    async def _go_on(self, key: Key, id: str) -> None:
+        """Bring a batch to its end.
+
+        Raises:
+            StoreError: The store is away, and the batch is as it was.
+        """
         source, output = self.folder / f"{id}.in.jsonl", self.folder / f"{id}.out.jsonl"
+        noting: set[asyncio.Task[None]] = set()
+
+        def note(counts: dict[str, int]) -> None:
+            with suppress(StoreError):
+                self.store.change_batch(key.id, id, request_counts=counts)
 
         def noted(done: int, total: int) -> None:
-            if done % NOTED == 0:
-                self.store.change_batch(key.id, id, request_counts={"total": total, "completed": done, "failed": 0})
+            if done % NOTED == 0 and not noting:
+                noting.add(task := asyncio.create_task(asyncio.to_thread(note, {"total": total, "completed": done, "failed": 0})))
+                task.add_done_callback(noting.discard)
 
+        async def ended(status: str) -> None:
+            await asyncio.gather(*noting)
+            await finished(asyncio.to_thread(self._ended, key, id, status))
+
+        batch = await asyncio.to_thread(self.store.batch, key.id, id)
+        if batch is None or batch.status not in ("in_progress", "cancelling"):  # another gateway has ended it
+            self._clear(id)
+            return
         try:
-            if not key.valid(time.time()):
-                self._ended(key, id, "cancelled")
-                return
-            batch = await asyncio.to_thread(self.store.batch, key.id, id)
-            if batch is None or batch.status != "in_progress":  # another gateway has ended it meanwhile
-                return
+            if batch.status == "cancelling" or not key.valid(time.time()):
+                return await ended("cancelled")
             if not source.exists():
                 content = await asyncio.to_thread(self.store.file_content, key.id, batch.input_file_id)
                 await asyncio.to_thread(self._write, key, id, content or b"")
             await run_batch(self.pipeline, source, output, noted, narrowed=lambda request: self._narrowed(key, request))
-            self._ended(key, id, "completed")
+            await ended("completed")
         except asyncio.CancelledError:
             if not self._stopping:  # asked for by its owner; else the endpoint ends, and the next one goes on
-                self._ended(key, id, "cancelled")
+                await ended("cancelled")
             raise
-        except JournalBusy:  # another process that shares the store is at it
-            return
+        except StoreError:
+            raise
         except Exception as error:  # a fault of ours or a full disk must not leave it running for ever
             logging.getLogger(__name__).warning("batch %s failed: %s", id, error)
             told = {"object": "list", "data": [{"code": "failed", "message": "it could not be gone on with; what was answered is filed"}]}
-            self.store.change_batch(key.id, id, errors=told)
-            self._ended(key, id, "failed")
+            await asyncio.to_thread(self.store.change_batch, key.id, id, errors=told)
+            await ended("failed")
 
     def _ended(self, key: Key, id: str, status: str) -> None:
-        """File what was answered, book what it took, and say that it has ended."""
+        """File what was answered, book what it took, and say that it has ended; who calls it holds the batch's lock."""
         output, now = self.folder / f"{id}.out.jsonl", int(time.time())
         try:
             rows = read_rows(output) if output.exists() and output.stat().st_size else []
@@ -205,18 +236,24 @@ class Jobs:
         parts: dict[str, list[dict[str, Any]]] = {"output": [], "error": []}
         for row in rows:
             parts["output" if (row.get("response") or {}).get("status_code") == 200 else "error"].append(row)
+        batch = self.store.batch(key.id, id)
+        if batch is not None and batch.status == "cancelling":  # asked for where nobody could reach whoever was at it
+            status = "cancelled"
         changes: dict[str, Any] = {"status": status, f"{status}_at": now}
         for name, part in parts.items():
             if part:
                 changes[f"{name}_file_id"] = self._file(key, f"{id}_{name}.jsonl", part).id
-        batch = self.store.batch(key.id, id)
         total = (batch.request_counts or {}).get("total", len(rows)) if batch is not None else len(rows)
         counts = {"total": total, "completed": len(parts["output"]), "failed": len(parts["error"])}
         self.store.change_batch(key.id, id, request_counts=counts, **changes)
         spent = [row["counterpoint"] for row in rows if "counterpoint" in row]
         usd, read, written = (sum(part[name] for part in spent) for name in ("cost_usd", "prompt_tokens", "completion_tokens"))
         self.store.settle(key.id, Spend(usd, read, written, 1), id if key.budget_usd is not None else None)
-        for path in (output, self.folder / f"{id}.in.jsonl"):
+        self._clear(id)
+
+    def _clear(self, id: str) -> None:
+        """Delete what an ended batch has left beside the store; the lock too, which a batch that goes on must keep."""
+        for path in files_of(self.folder, id):
             path.unlink(missing_ok=True)
 
     def _file(self, key: Key, name: str, rows: Sequence[dict[str, Any]]) -> StoredFile:
@@ -228,7 +265,7 @@ def _with_defaults(line: bytes, defaults: Mapping[str, Any]) -> bytes:
     """A line with options where it sets none; one that cannot be read stays, and is told so later."""
     try:
         row = json.loads(line)
-        row["body"]["counterpoint"] = {**defaults, **row["body"].get("counterpoint", {})}
+        row["body"] = with_defaults(row["body"], defaults)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return line
     return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")

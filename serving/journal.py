@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -121,6 +122,26 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise JournalError(f"{path} is no file of JSON lines: wanted an object a line")
     return rows
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a lock file, so that one process at a time does what it stands for; the lock goes with the process.
+
+    Raises:
+        JournalBusy: Another holds it.
+        JournalError: The file cannot be made.
+    """
+    try:
+        file = path.open("ab")
+    except OSError as error:
+        raise JournalError(f"cannot write {path}: {error.strerror or error}") from error
+    with file:
+        try:
+            _lock(file)
+        except BlockingIOError as error:
+            raise JournalBusy(f"another process holds {path}") from error
+        yield
 
 
 def _lock(file: BinaryIO) -> None:

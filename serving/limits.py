@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -29,7 +30,7 @@ class LimitError(CounterpointError):
     """A request that would pass a limit of its key.
 
     Attributes:
-        code: OpenAI's code: `rate_limit_exceeded` or `insufficient_quota`.
+        code: OpenAI's code: `rate_limit_exceeded` or `insufficient_quota`; ours where no waiting helps: `request_too_large`.
         kind: OpenAI's type: `requests`, `tokens` or `insufficient_quota`.
         retry_after_s: Seconds after which it would be admitted if the key asks for nothing else until then; None where waiting is no use.
     """
@@ -37,7 +38,8 @@ class LimitError(CounterpointError):
     def __init__(self, message: str, kind: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.kind = kind
-        self.code = "insufficient_quota" if kind == "insufficient_quota" else "rate_limit_exceeded"
+        too_large = "request_too_large" if retry_after_s is None else "rate_limit_exceeded"
+        self.code = "insufficient_quota" if kind == "insufficient_quota" else too_large
         self.retry_after_s = retry_after_s
 
     @property
@@ -154,9 +156,15 @@ class Admission:
         self._open = threading.Lock()  # held by whoever settles; nobody gives it back
 
     def settle(self, usage: Usage) -> None:
-        """Replace what was set aside by what was taken; the second time does nothing."""
+        """Replace what was set aside by what was taken; the second time does nothing.
+
+        Where the store cannot be written the answer is worth more than its booking: what was set aside stays so, and counts as spent later.
+        """
         if self._open.acquire(blocking=False):
-            self._limiter.settled(self.key, self.tokens, usage, self._hold)
+            try:
+                self._limiter.settled(self.key, self.tokens, usage, self._hold)
+            except CounterpointError as error:
+                logging.getLogger(__name__).warning("what the key %s took is not booked: %s", self.key.id, error)
 
     def release(self) -> None:
         """Give everything back, for a request that was never begun; the request itself then does not count either."""

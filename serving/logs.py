@@ -81,7 +81,17 @@ class TextLines(logging.Formatter):
         """Write a line; of an exception its kind and place, for its text may quote a prompt."""
         fields = getattr(record, "fields", {}) | _fault(record)
         pairs = [f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}" for name, value in fields.items()]
-        return " ".join([_time(record), record.levelname, record.getMessage(), *pairs])
+        return " ".join([_time(record), record.levelname, *(_on_one_line(part) for part in (record.getMessage(), *pairs))])
+
+
+def _on_one_line(text: str) -> str:
+    r"""A text as it stands, or escaped where it would break the line or act on a terminal: a path may hold anything.
+
+    Example:
+        >>> _on_one_line("path=/v1/models"), _on_one_line("path=/a\nb")
+        ('path=/v1/models', '"path=/a\\nb"')
+    """
+    return text if text.isprintable() else json.dumps(text)
 
 
 def _time(record: logging.LogRecord) -> str:

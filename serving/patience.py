@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from typing import TypeVar
-
-from starlette.requests import Request as HTTPRequest
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from data.records import CounterpointError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request as HTTPRequest
 
 T = TypeVar("T")
 
@@ -47,6 +48,16 @@ async def while_wanted(http: HTTPRequest, work: Awaitable[T], limit_s: float) ->
         for task in (working, leaving):
             task.cancel()
         await asyncio.gather(working, leaving, return_exceptions=True)  # which also looks at what they end in
+
+
+async def all_of(works: Sequence[Awaitable[T]]) -> list[T]:
+    """What several works come to; where one fails, nobody waits for the others, and they are cancelled."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _left(http: HTTPRequest) -> None:

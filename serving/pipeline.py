@@ -18,7 +18,7 @@ from aggregator import Aggregator, Choosing, Structured, make_aggregator
 from aggregator.base import with_reserve
 from aggregator.forms import same
 from data import tracing
-from data.records import Answer, CounterpointError, Message, Request, Route, Sampling, TokenLogprob, Trace, bytes_of
+from data.records import Answer, CounterpointError, Message, Request, Route, Sampling, TokenLogprob, Trace
 from experts.abilities import ABILITIES, abilities, needed
 from experts.base import Overloaded
 from experts.context import fits
@@ -34,7 +34,10 @@ from serving.asking import Asking, Event
 from serving.config import MixtureConfig, cards_of, expert_specs
 from serving.figures import Figures
 from serving.fitness import UNFIT, as_asked
+from serving.patience import all_of
 
+PAUSE = 20
+"""Requests of a batch that are routed before others have their turn."""
 TURNS = 32
 """Turns that are looked at to find where a conversation was routed; of a longer one, the latest."""
 
@@ -253,12 +256,10 @@ class Pipeline:
 
     def _situation(self, request: Request, last: Sequence[str]) -> Situation:
         """What the policy may know beside the scores: prices, the last turn's experts and, where it is wanted, who is loaded."""
-        size = bytes_of(request.messages, request.sampling) + 16 * len(request.messages) + 64
         cards = {}
         for name, spec in self.pool.specs.items():
             card = self.cards.get(name, Card())
-            most = spec.cost_usd(size + len((spec.system or "").encode()), spec.limit(request.sampling)) if any(spec.price) else 0.0
-            cards[name] = replace(card, usd=most) if most else card
+            cards[name] = replace(card, usd=spec.most(request.messages, request.sampling).cost_usd) if any(spec.price) else card
         return Situation(cards, self.pool.resident if self._preference.resident_within else frozenset(), tuple(last))
 
     @property
@@ -387,39 +388,54 @@ class Pipeline:
     async def _ask_all(self, request: Request, route: Route, experts: Sequence[str], asking: Asking) -> list[Answer]:
         """Ask experts the question itself; the second and later calls of one expert are further samples."""
         alone = len(route.experts) == 1 and not route.reserve  # its words are the answer's
-        hardness = 1.0 - max(route.scores.values(), default=0.0)
+        limit = {"max_tokens": self.limited(request, route).sampling.max_tokens}
 
         async def one(expert: str, sample: int) -> Answer:
             final = alone or (expert == route.primary and not sample and self._streams_primary(request))
-            how = _another_sample(request.sampling, sample) if sample else {}
-            if request.sampling.max_tokens is None and self.tokens is not None:
-                how |= {"max_tokens": budget_tokens(hardness, *self.tokens)}
+            how = limit | (_another_sample(request.sampling, sample) if sample else {})
             final = final and request.sampling.schema is None  # a text is checked before it goes out
             answer = asking.told(await as_asked(await asking.call(expert, request.messages, final=final, **how), request.sampling))
-            other = self._next_best(request, route, [*asking.instead.values()])
-            if answer.error_code not in ("unavailable", UNFIT) or expert in asking.written or other is None:
+            if answer.error_code not in ("unavailable", UNFIT) or expert in asking.written:
+                return answer
+            if (other := self._next_best(request, route, answer, [*asking.instead.values()])) is None:
                 return answer
             asking.instead[expert] = other
             second = await as_asked(await asking.call(other, request.messages, final=final, **how), request.sampling)
             return answer if second.error is not None else asking.told(second)
 
         samples = [experts[:at].count(expert) for at, expert in enumerate(experts)]
-        return await asyncio.gather(*(one(*entry) for entry in zip(experts, samples, strict=True)))
+        return await all_of([one(*entry) for entry in zip(experts, samples, strict=True)])
+
+    def limited(self, request: Request, route: Route) -> Request:
+        """A request with the limit of an answer that its route sets where its caller sets none."""
+        if self.tokens is None or request.sampling.max_tokens is not None:
+            return request
+        limit = budget_tokens(1.0 - max(route.scores.values(), default=0.0), *self.tokens)
+        return replace(request, sampling=replace(request.sampling, max_tokens=limit))
 
     def _part(self, request: Request, text: str) -> Route:
         """Route a part of a request under the request's own limits."""
         return self._decide(replace(request, messages=(Message("user", text),)), ())
 
-    def _next_best(self, request: Request, route: Route, taken: Sequence[str]) -> str | None:
-        """The best expert that was not asked and may be, to stand in for one that fails."""
-        asked = {*route.experts, *route.reserve, *taken, *request.exclude}
+    def _next_best(self, request: Request, route: Route, failed: Answer, taken: Sequence[str]) -> str | None:
+        """The best expert that was not asked and may be, to stand in for one that fails; of a budget it may take that one's share."""
+        chosen = (*route.experts, *route.reserve)
+        asked = {*chosen, *taken, *request.exclude}
         needs = needed(request.messages, request.sampling)
+        limits: Limits = getattr(self.policy, "limits", Limits())
+        spare = limits.tightened(request.budget_usd, None).usd - sum(self._most_usd(request, name) for name in chosen)
+        left = self._most_usd(request, failed.expert) - failed.usage.cost_usd + spare / len(chosen)
         for name in sorted(route.scores, key=lambda name: -route.scores[name]):
             allowed = request.experts is None or name in request.experts
             able = name not in self.pool.specs or needs <= abilities(self.pool.specs[name])
-            if allowed and able and name not in asked and self.cards.get(name, Card()).role == "routed":
+            fit = allowed and able and name not in asked and self.cards.get(name, Card()).role == "routed"
+            if fit and self._most_usd(request, name) <= left:
                 return name
         return None
+
+    def _most_usd(self, request: Request, expert: str) -> float:
+        spec = self.pool.specs.get(expert)
+        return 0.0 if spec is None else spec.most(request.messages, request.sampling).cost_usd
 
     def plan(self, requests: Sequence[Request], choose: Callable[[np.ndarray], Sequence[Sequence[int]]]) -> dict[str, Route]:
         """Route one owner's batch as a whole.
@@ -472,6 +488,8 @@ class Pipeline:
         """
         routed: list[tuple[int, Request, Route]] = []
         for index, request in enumerate(requests):
+            if index % PAUSE == 0:
+                await asyncio.sleep(0)
             try:
                 request = replace(request, batch=True)
                 routed.append((index, request, (routes or {}).get(request.id) or self.route(request)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -47,6 +48,8 @@ class ChatMessage(BaseModel):
     content: str | list[TextPart] | None = None
     tool_calls: list[CalledTool] | None = None
     tool_call_id: str | None = None
+    audio: None = None
+    function_call: None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -297,6 +300,19 @@ def parse(kind: type[Body], body: object) -> Body:
         raise RequestError(f"{place}: {reason}{came}" if place else reason) from error
 
 
+def with_defaults(body: object, defaults: Mapping[str, Any]) -> object:
+    """A body with a key's own options where it sets none.
+
+    Example:
+        >>> with_defaults({"model": "m", "counterpoint": {"k": 1}}, {"k": 3, "explain": True})
+        {'model': 'm', 'counterpoint': {'k': 1, 'explain': True}}
+    """
+    own = (body.get("counterpoint") or {}) if isinstance(body, dict) else None
+    if not defaults or not isinstance(body, dict) or not isinstance(own, dict):
+        return body
+    return body | {"counterpoint": {**defaults, **{name: value for name, value in own.items() if value is not None}}}
+
+
 def usage_json(usage: Usage) -> dict[str, int]:
     """Usage in OpenAI's shape."""
     total = usage.prompt_tokens + usage.completion_tokens
@@ -382,10 +398,11 @@ def chunk_json(
     finish: str | None = None,
     index: int = 0,
     *,
+    created: int,
     tokens: tuple[TokenLogprob, ...] = (),
     **ours: Any,
 ) -> dict[str, Any]:
-    """A piece of a streamed answer in OpenAI's shape; `ours` travels in our field."""
+    """A piece of a streamed answer in OpenAI's shape, its usage still to come where it is wanted; `ours` travels in our field."""
     chat = isinstance(asked, ChatRequest)
     piece = {"delta": delta or {}} if chat else {"text": (delta or {}).get("content", "")}
     told = {"finish_reason": finish, "logprobs": logprobs_json(tokens, chat=chat)}
@@ -393,11 +410,12 @@ def chunk_json(
     body: dict[str, Any] = {
         "id": id,
         "object": "chat.completion.chunk" if chat else "text_completion",
-        "created": int(time.time()),
+        "created": created,
         "model": asked.model,
         "choices": choices,
     }
-    return body | ({"counterpoint": ours} if ours else {})
+    wanted = asked.stream_options is not None and asked.stream_options.include_usage
+    return body | ({"usage": None} if wanted else {}) | ({"counterpoint": ours} if ours else {})
 
 
 def error_json(message: str, kind: str = "invalid_request_error", code: str | None = None) -> dict[str, Any]:
@@ -414,6 +432,8 @@ def status_of(answer: Answer) -> tuple[int, str, str | None]:
     """
     if answer.error_code == "overloaded":
         return 429, "overloaded_error", "overloaded"
+    if answer.error_code == "deadline_exceeded":
+        return 504, "timeout_error", "deadline_exceeded"
     if answer.error_code in ("late", "unavailable"):
         return 503, "service_unavailable_error", answer.error_code
     if "context of" in (answer.error or "") and "holds" in (answer.error or ""):

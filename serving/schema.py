@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 from aggregator.structured import form_of
 from data.records import CounterpointError
@@ -16,7 +17,9 @@ from data.records import CounterpointError
 MAX_BYTES = 32 << 10
 """Longest schema."""
 CHECK_S = 0.5
-"""Seconds of work that the check of one answer may take: a schema of a few lines can ask for years."""
+"""Seconds of work that the check of one answer may take, or of the schema itself: one of a few lines can ask for years."""
+DIALECTS = ("https://json-schema.org/draft/2020-12/schema", "http://json-schema.org/draft-07/schema")
+"""Versions of JSON schema that `$schema` may name; the first where it names none."""
 
 _UNBOUNDED = ("$dynamicRef", "$recursiveRef", "patternProperties", "unevaluatedItems", "unevaluatedProperties")
 _NAMED = ("$defs", "definitions", "dependentSchemas", "properties")
@@ -59,7 +62,6 @@ def checker(text: str) -> Check:
     import jsonschema
     import regex
     from referencing import Registry
-    from referencing.exceptions import Unresolvable
 
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise SchemaError(f"the schema is longer than {MAX_BYTES} bytes")
@@ -88,25 +90,25 @@ def checker(text: str) -> Check:
             yield jsonschema.ValidationError("its items are not unique")
 
     try:
-        schema = json.loads(text)
-        patterns, references = _walk(schema)
-        base = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-        base.check_schema(schema)
-        for each in patterns:
+        schema = _read(text)
+        for each in _walk(schema):
             regex.compile(each)
+        base = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         keywords = {**base.VALIDATORS, "pattern": pattern, "uniqueItems": unique}
         kind = jsonschema.validators.extend(base, {name: bounded(keyword) for name, keyword in keywords.items()})
-        validator = kind(schema, registry=Registry())
-        for each in dict.fromkeys(references):
-            validator._resolver.lookup(each)
-    except jsonschema.SchemaError as error:
-        raise SchemaError(f"{error.json_path.removeprefix('$').lstrip('.') or 'the schema'}: {error.message}"[:300]) from error
+        ends[0] = time.thread_time() + CHECK_S
+        wrong = jsonschema.exceptions.best_match(kind(base.META_SCHEMA).iter_errors(schema))
+    except ValueError as error:
+        raise SchemaError(f"the schema is no JSON: {error}") from error
     except regex.error as error:
         raise SchemaError(f"a pattern is no regular expression: {error}") from error
-    except Unresolvable as error:
-        raise SchemaError(f"$ref: the schema has no part {error.ref!r}") from error
+    except _TooMuch as error:
+        raise SchemaError("the schema takes too long to check") from error
     except RecursionError as error:
         raise SchemaError("the schema nests too deep") from error
+    if wrong is not None:
+        raise SchemaError(f"{wrong.json_path.removeprefix('$').lstrip('.') or 'the schema'}: {wrong.message}"[:300])
+    validator = kind(schema, registry=Registry())
 
     def check(value: Any) -> str | None:
         try:
@@ -117,8 +119,8 @@ def checker(text: str) -> Check:
             return "it takes too long to check"
         except RecursionError:
             return "it nests too deep"
-        except ArithmeticError as error:  # numbers that no machine compares
-            return f"it cannot be checked: {error}"
+        except Exception as error:  # numbers that no machine compares, and what else a stranger's schema may come to
+            return f"it cannot be checked ({type(error).__name__})"
         if wrong is None:
             return None
         place = wrong.json_path.removeprefix("$").lstrip(".")
@@ -127,19 +129,22 @@ def checker(text: str) -> Check:
     return check
 
 
-def _walk(schema: Any) -> tuple[list[str], list[str]]:
-    """The patterns and references of a schema.
+def _walk(schema: Any) -> list[str]:
+    """The patterns of a schema.
 
     Raises:
-        SchemaError: It refers to others, or says what cannot be checked within bounds.
+        SchemaError: It refers to what is no schema of its own, or says what cannot be checked within bounds.
     """
     patterns: list[str] = []
     references: list[str] = []
-    open_parts: list[tuple[Any, bool]] = [(schema, False)]
+    places: set[tuple[str, ...]] = set()
+    open_parts: list[tuple[Any, tuple[str, ...], bool]] = [(schema, (), False)]
     while open_parts:
-        part, named = open_parts.pop()
+        part, place, named = open_parts.pop()
+        if isinstance(part, bool) or (isinstance(part, dict) and not named):
+            places.add(place)
         if isinstance(part, list):
-            open_parts += [(each, False) for each in part]
+            open_parts += [(each, (*place, str(at)), False) for at, each in enumerate(part)]
         if not isinstance(part, dict):
             continue
         if not named:
@@ -147,15 +152,19 @@ def _walk(schema: Any) -> tuple[list[str], list[str]]:
                 raise SchemaError(f"{unbounded} is not supported in schemas")
             if part is not schema and "$id" in part:
                 raise SchemaError("$id is supported at the top of a schema only")
-            if not isinstance(part.get("$schema", ""), str):
-                raise SchemaError("$schema must be a text")
-            target = part.get("$ref", "#")
-            if not isinstance(target, str) or (target != "#" and not target.startswith("#/")):
-                raise SchemaError(f"$ref: a schema refers to its own parts only, as in #/$defs/name, not to {str(target)[:80]!r}")
-            references += [target] if "$ref" in part else []
+            version = part.get("$schema", DIALECTS[0])
+            if not isinstance(version, str) or version.rstrip("#") not in DIALECTS:
+                raise SchemaError(f"$schema: wanted {' or '.join(DIALECTS)}, not {str(version)[:80]!r}")
+            references += [part["$ref"]] if "$ref" in part else []
             patterns += [part["pattern"]] if isinstance(part.get("pattern"), str) else []
-        open_parts += [(each, not named and word in _NAMED) for word, each in part.items() if named or word not in _VALUES]
-    return patterns, references
+        inner = [(each, (*place, word), not named and word in _NAMED) for word, each in part.items() if named or word not in _VALUES]
+        open_parts += inner
+    for target in references:  # to what was walked, and nothing else: a value may hold what no schema may
+        if not isinstance(target, str) or (target != "#" and not target.startswith("#/")):
+            raise SchemaError(f"$ref: a schema refers to its own parts only, as in #/$defs/name, not to {str(target)[:80]!r}")
+        if tuple(unquote(step).replace("~1", "/").replace("~0", "~") for step in target.split("/")[1:]) not in places:
+            raise SchemaError(f"$ref: {target[:80]!r} is no schema in this one")
+    return patterns
 
 
 def misfit(schema: str, text: str) -> str | None:
@@ -166,12 +175,16 @@ def misfit(schema: str, text: str) -> str | None:
         (None, "[] is not of type 'object'")
     """
     try:
-        value = json.loads(text, parse_constant=_no_number, parse_float=_number)
+        value = _read(text)
     except RecursionError:
         return "it nests too deep"
     except ValueError as error:
         return f"it is no JSON: {error}"
     return checker(schema)(value)
+
+
+def _read(text: str) -> Any:
+    return json.loads(text, parse_constant=_no_number, parse_float=_number)
 
 
 def _number(text: str) -> float:

@@ -244,7 +244,7 @@ class ChatCompletionChunk(_Completion):
 
     object: Literal["chat.completion.chunk"]
     choices: list[ChunkChoice]
-    usage: NotRequired[Usage]
+    usage: NotRequired[Usage | None]
     counterpoint: NotRequired[News]
 
 
@@ -254,7 +254,7 @@ class TextCompletionChunk(_Completion):
 
     object: Literal["text_completion"]
     choices: list[TextChoice]
-    usage: NotRequired[Usage]
+    usage: NotRequired[Usage | None]
     counterpoint: NotRequired[News]
 
 

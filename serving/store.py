@@ -290,8 +290,8 @@ class Store:
         """Keep a batch, in place of the one with its id."""
         self._put(tables.batches, owner, **asdict(batch))
 
-    def change_batch(self, owner: str, id: str, **changes: Any) -> Batch | None:
-        """Change some fields of a batch, and give it back; None where there is none.
+    def change_batch(self, owner: str, id: str, *, running: bool = False, **changes: Any) -> Batch | None:
+        """Change some fields of a batch, and give it back; None where there is none. `running` leaves one that has ended as it is.
 
         Raises:
             StoreError: A batch has no such field.
@@ -301,7 +301,8 @@ class Store:
             raise StoreError(f"a batch has no field {unknown[0]!r}; there are {', '.join(known)}")
         with self._writing() as connection:
             if changes:
-                connection.execute(_update(tables.batches, owner, tables.batches.c.id == id).values(**changes))
+                which = [tables.batches.c.id == id, *([tables.batches.c.status.in_(RUNNING)] if running else [])]
+                connection.execute(_update(tables.batches, owner, *which).values(**changes))
         return self.batch(owner, id)
 
     def batch(self, owner: str, id: str) -> Batch | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -84,9 +85,9 @@ async def lines_of(
 
     A single answer that fails before anything of it was written is given as it is, and no event of it.
     """
-    usage = Usage()
+    usage, created = Usage(), int(time.time())
     failed = begun = False
-    choices = [_choice(gateway, key, asked, id, at, *entry, recall) for at, entry in enumerate(entries)]
+    choices = [_choice(gateway, key, asked, id, created, at, *entry, recall) for at, entry in enumerate(entries)]
     try:
         with admission or nullcontext():
             async with aclosing(merged(choices)) as lines, aclosing(in_time(lines, gateway.limit_s(asked))) as timely:
@@ -102,14 +103,15 @@ async def lines_of(
             await gateway.door.settle(admission, usage)
     except DeadlineError as error:
         failed = True
-        yield f"data: {json.dumps(error_json(str(error), 'timeout_error', 'deadline_exceeded'))}\n\n"
+        late = Answer.failed(asked.model, str(error), code="deadline_exceeded")
+        yield _error_line(late) if begun else late
     if not failed and asked.stream_options is not None and asked.stream_options.include_usage:
-        yield f"data: {json.dumps(chunk_json(asked, id) | {'usage': usage_json(usage)})}\n\n"
+        yield f"data: {json.dumps(chunk_json(asked, id, created=created) | {'usage': usage_json(usage)})}\n\n"
     yield "data: [DONE]\n\n"
 
 
 async def _choice(
-    gateway: Gateway, key: Key, asked: Asked, id: str, index: int, request: Request, route: Route, recall: Recall | None
+    gateway: Gateway, key: Key, asked: Asked, id: str, created: int, index: int, request: Request, route: Route, recall: Recall | None
 ) -> AsyncGenerator[str | Answer]:
     """The lines of one choice, and in the end its answer."""
     explain = asked.counterpoint.explain
@@ -119,7 +121,7 @@ async def _choice(
         nonlocal begun
         if delta is not None and not begun:  # with the first word, and not before it: tools time the first chunk
             begun, delta = True, {"role": "assistant", "content": "", **delta}
-        return f"data: {json.dumps(chunk_json(asked, id, delta, finish, index, **ours))}\n\n"
+        return f"data: {json.dumps(chunk_json(asked, id, delta, finish, index, created=created, **ours))}\n\n"
 
     if explain:
         yield line({}, route=route_json(route))

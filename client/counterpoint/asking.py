@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +15,7 @@ from counterpoint.types import Chunk, Completion, Explanation, Feedback, Route, 
 Messages = str | Sequence[Mapping[str, Any]]
 """A question, or a conversation as OpenAI's protocol writes it."""
 
-OPTIONS = ("k", "experts", "exclude", "aggregator", "budget_usd", "max_latency_s", "objective", "primary_first", "explain")
+OPTIONS = ("k", "experts", "exclude", "aggregator", "budget_usd", "max_latency_s", "objective", "primary_first", "timeout_s", "explain")
 """Our own options, which travel in a field of their own."""
 
 CHAT = "/v1/chat/completions"
@@ -87,6 +88,35 @@ def trace(id: str) -> Flow[Trace]:
 def models() -> Flow[list[str]]:
     """Name the mixture and its experts."""
     return asked(Call("GET", "/v1/models"), lambda listed: [str(model["id"]) for model in listed["data"]])
+
+
+@dataclass(slots=True)
+class Whole:
+    """Reads the lines of a stream, and knows whether it came to its end.
+
+    Attributes:
+        ended: Whether the line was read that ends every stream.
+    """
+
+    ended: bool = False
+
+    def chunk_of(self, line: str) -> Chunk | None:
+        """Read a line; None where it bears nothing.
+
+        Raises:
+            CounterpointError: It bears an error, or what is no JSON.
+        """
+        self.ended |= line.removeprefix("data:").strip() == "[DONE]"
+        return chunk_of(line)
+
+    def check(self) -> None:
+        """See that the stream came to its end.
+
+        Raises:
+            ConnectionFailedError: It was cut off.
+        """
+        if not self.ended:
+            raise ConnectionFailedError("the answer was cut off: the endpoint ended the stream before its end")
 
 
 def chunk_of(line: str) -> Chunk | None:

@@ -16,6 +16,7 @@ from counterpoint import routers as routing
 from counterpoint.asking import Messages
 from counterpoint.batches import AsyncBatches, AsyncFiles, Batches, Files
 from counterpoint.conversations import AsyncConversations, Conversations
+from counterpoint.errors import CounterpointError
 from counterpoint.lines import async_lines, lines
 from counterpoint.pool import Pool
 from counterpoint.routers import Routers, Tried
@@ -27,8 +28,14 @@ T = TypeVar("T")
 
 
 def _settings(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
+    if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+        raise CounterpointError("an API key has letters, digits and dashes only; this one holds other characters")
+    try:
+        url = httpx.URL(base_url.rstrip("/"))
+    except httpx.InvalidURL as error:
+        raise CounterpointError(f"{base_url!r} is no address: wanted one such as http://127.0.0.1:8000") from error
     headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-    return {"base_url": base_url.rstrip("/"), "headers": headers, "timeout": httpx.Timeout(timeout_s, connect=10.0)}
+    return {"base_url": url, "headers": headers, "timeout": httpx.Timeout(timeout_s, connect=10.0)}
 
 
 def _opening(call: Call) -> Flow[httpx.Response]:
@@ -62,6 +69,9 @@ class Counterpoint:
         batches: Jobs of many requests.
         conversations: Conversations that the endpoint keeps.
         runs: Evaluation runs at the endpoint.
+
+    Raises:
+        CounterpointError: The address or the key cannot be one.
 
     Example:
         >>> def endpoint(request: httpx.Request) -> httpx.Response:
@@ -148,7 +158,7 @@ class Counterpoint:
             model: The mixture's name or one expert's; None is the client's own.
             **settings: OpenAI's (`temperature`, `max_tokens`, `stop`, `seed`, `n`, `tools`, `tool_choice`, `response_format`, `logprobs`,
                 `top_logprobs`) and ours (`k`, `experts`, `exclude`, `aggregator`, `budget_usd`, `max_latency_s`, `objective`,
-                `primary_first`, `explain`).
+                `primary_first`, `timeout_s`, `explain`).
 
         Raises:
             CounterpointError: What went wrong, as one sentence.
@@ -162,9 +172,11 @@ class Counterpoint:
         whole account. With `primary_first=True` the primary's words come as they are written, and a correction follows where the
         mixture's answer is another.
         """
+        whole = asking.Whole()
         for line in self.lines(asking.stream(model or self.model, messages, settings)):
-            if (chunk := asking.chunk_of(line)) is not None:
+            if (chunk := whole.chunk_of(line)) is not None:
                 yield chunk
+        whole.check()
 
     def explain(self, messages: Messages, *, model: str | None = None, **settings: Any) -> Explanation:
         """Ask, and tell how the answer came about; the arguments are those of `chat`."""
@@ -291,10 +303,12 @@ class AsyncCounterpoint:
 
     async def stream(self, messages: Messages, *, model: str | None = None, **settings: Any) -> AsyncIterator[Chunk]:
         """Ask, and yield the answer as it comes."""
+        whole = asking.Whole()
         async with aclosing(self.lines(asking.stream(model or self.model, messages, settings))) as came:
             async for line in came:
-                if (chunk := asking.chunk_of(line)) is not None:
+                if (chunk := whole.chunk_of(line)) is not None:
                     yield chunk
+        whole.check()
 
     async def explain(self, messages: Messages, *, model: str | None = None, **settings: Any) -> Explanation:
         """Ask, and tell how the answer came about."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fastapi import Request as HTTPRequest
@@ -74,19 +73,6 @@ async def body_of(http: HTTPRequest) -> object:
         return parse_json(raw)
     except ValueError as error:
         raise CounterpointError(f"the body is no JSON: {error}") from error
-
-
-def with_defaults(body: object, defaults: Mapping[str, Any]) -> object:
-    """A body with a key's own options where it sets none.
-
-    Example:
-        >>> with_defaults({"model": "m", "counterpoint": {"k": 1}}, {"k": 3, "explain": True})
-        {'model': 'm', 'counterpoint': {'k': 1, 'explain': True}}
-    """
-    own = body.get("counterpoint", {}) if isinstance(body, dict) else None
-    if not defaults or not isinstance(body, dict) or not isinstance(own, dict):
-        return body
-    return body | {"counterpoint": {**defaults, **own}}
 
 
 def kept_by(http: HTTPRequest) -> tuple[Jobs, Store]:

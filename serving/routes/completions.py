@@ -17,10 +17,10 @@ from serving.account import account
 from serving.gateway import Gateway
 from serving.keys import Key
 from serving.operations import told
-from serving.patience import while_wanted
-from serving.protocol import ChatRequest, CompletionRequest, completion_json, parse
+from serving.patience import all_of, while_wanted
+from serving.protocol import Asked, ChatRequest, CompletionRequest, completion_json, parse, with_defaults
 from serving.recall import Recall, parted, with_cached
-from serving.routes.common import body_of, gateway_of, key_of, with_defaults
+from serving.routes.common import body_of, gateway_of, key_of
 from serving.routes.errors import failed
 from serving.streaming import Stream, lines_of
 
@@ -46,7 +46,7 @@ async def complete(http: HTTPRequest) -> Response:
 async def _complete(http: HTTPRequest, kind: type[ChatRequest] | type[CompletionRequest], prefix: str) -> Response:
     id, gateway, key = f"{prefix}-{uuid.uuid4().hex}", gateway_of(http), key_of(http)
     pipeline, door = gateway.pipeline, gateway.door
-    asked = parse(kind, with_defaults(await body_of(http), key.defaults))
+    asked = await _parsed(kind, with_defaults(await body_of(http), key.defaults))
     experts, told = list(pipeline.pool), account()
     told.asked(id, asked.model, [pipeline.name, *experts], asked.stream)
     requests = [door.narrowed(key, one, experts) for one in asked.records(id, pipeline.name, experts)]
@@ -55,7 +55,7 @@ async def _complete(http: HTTPRequest, kind: type[ChatRequest] | type[Completion
         routes = [pipeline.route(request) for request in requests]
         told.routed(routes)
         span.set(chosen=told.experts, k=told.k)
-    new = [entry for entry in zip(requests, routes, strict=True) if not recall.has(entry[0])]
+    new = [(pipeline.limited(request, route), route) for request, route in zip(requests, routes, strict=True) if not recall.has(request)]
     if (refusal := next((late for _, route in new if (late := pipeline.refusal(route)) is not None), None)) is not None:
         return failed(refusal)
     admission = await door.admit(key, *parted(new), pipeline.aggregator_of(requests[0]), pipeline.pool.specs)
@@ -64,12 +64,19 @@ async def _complete(http: HTTPRequest, kind: type[ChatRequest] | type[Completion
         stream.headers.update(recall.headers)
         return stream
     with admission or nullcontext():
-        work = asyncio.gather(*(_answered(gateway, key, recall, *entry) for entry in zip(requests, routes, strict=True)))
+        work = all_of([_answered(gateway, key, recall, *entry) for entry in zip(requests, routes, strict=True)])
         pairs = await while_wanted(http, work, gateway.limit_s(asked))
         await door.settle(admission, sum((answer.usage for answer, _ in pairs), Usage()))
     if (wrong := next((answer for answer, _ in pairs if answer.error is not None), None)) is not None:
         return failed(wrong)
     return JSONResponse(with_cached(completion_json(asked, id, *pairs), [trace for _, trace in pairs]), headers=recall.headers)
+
+
+async def _parsed(kind: type[Asked], body: object) -> Asked:
+    """A body read; schemas may take a while, which others must not wait for."""
+    if isinstance(body, dict) and not body.keys().isdisjoint(("response_format", "tools")):
+        return await asyncio.to_thread(parse, kind, body)
+    return parse(kind, body)
 
 
 async def _answered(gateway: Gateway, key: Key, recall: Recall, request: Request, route: Route) -> tuple[Answer, Trace]:

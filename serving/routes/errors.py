@@ -32,6 +32,8 @@ async def refused(http: HTTPRequest, error: CounterpointError) -> JSONResponse:
         return JSONResponse(error_json(str(error), "authentication_error", "invalid_api_key"), 401, {"www-authenticate": "Bearer"})
     if isinstance(error, LimitError):
         headers = {} if error.retry_after is None else {"retry-after": error.retry_after}
+        if error.code == "request_too_large":
+            return JSONResponse(error_json(str(error), code=error.code), 400)
         return JSONResponse(error_json(str(error), error.kind, error.code), 429, headers)
     if isinstance(error, DeadlineError):
         return JSONResponse(error_json(str(error), "timeout_error", "deadline_exceeded"), 504)

@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse, Response
 
 from serving import shapes
 from serving.operations import told
-from serving.protocol import ChatRequest, error_json, parse_chat, route_json
-from serving.routes.common import body_of, gateway_of, key_of, with_defaults
+from serving.protocol import ChatRequest, error_json, parse_chat, route_json, with_defaults
+from serving.routes.common import body_of, gateway_of, key_of
 
 router = APIRouter()
 

@@ -31,8 +31,9 @@ def client(answer: Callable[[httpx.Request], httpx.Response]) -> Counterpoint:
     return Counterpoint("http://mixture", retries=0, transport=httpx.MockTransport(answer))
 
 
-def events(*bodies: dict[str, Any] | str) -> httpx.Response:
+def events(*bodies: dict[str, Any] | str, cut: bool = False) -> httpx.Response:
     lines = [body if isinstance(body, str) else json.dumps(body) for body in bodies]
+    lines += [] if cut or lines[-1] == "[DONE]" else ["[DONE]"]
     return httpx.Response(200, text="".join(f"data: {line}\n\n" for line in lines))
 
 
@@ -237,3 +238,25 @@ def test_a_stream_tells_calls_and_log_probabilities() -> None:
         first, second = mixture.stream("What is the weather?")
     assert [call.name for call in first.tool_calls] == ["weather"]
     assert [one.token for one in second.logprobs] == ["4"]
+
+
+@pytest.mark.parametrize(("address", "key", "words"), [("http://[::1", None, "is no address"), ("http://x", "schlüssel", "an API key has")])
+def test_an_address_or_a_key_that_cannot_be_one_is_told_at_once(address: str, key: str | None, words: str) -> None:
+    for kind in (Counterpoint, AsyncCounterpoint):
+        with pytest.raises(CounterpointError, match=words):
+            kind(address, api_key=key)
+
+
+def test_a_stream_that_ends_before_its_end_is_no_whole_answer() -> None:
+    with (
+        client(lambda _: events(delta(delta={"content": "4"}), cut=True)) as mixture,
+        pytest.raises(ConnectionFailedError, match="cut off"),
+    ):
+        list(mixture.stream("What is 2 + 2?"))
+
+
+async def test_an_asynchronous_stream_neither() -> None:
+    transport = httpx.MockTransport(lambda _: events(delta(delta={"content": "4"}), cut=True))
+    async with AsyncCounterpoint("http://mixture", transport=transport) as mixture:
+        with pytest.raises(ConnectionFailedError, match="cut off"):
+            [chunk async for chunk in mixture.stream("What is 2 + 2?")]

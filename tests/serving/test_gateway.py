@@ -1,7 +1,9 @@
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -9,10 +11,14 @@ import pytest
 import yaml
 from starlette.requests import ClientDisconnect
 
+from experts.base import EngineError
+from serving import endpoint
 from serving.config import MixtureConfig
+from serving.control import SharedBuckets
 from serving.gateway import Gateway
 from serving.keys import Keys
 from serving.limits import Limiter
+from serving.patience import all_of
 from serving.routes import make_app
 from serving.store import Store
 from serving.streaming import Stream
@@ -283,3 +289,94 @@ async def test_a_path_that_is_not_there_is_an_error_in_openais_form() -> None:
 async def test_a_lists_limit_is_a_number(store: str, limit: str) -> None:
     async with served(serving={"store": store}) as client:
         assert (await client.get("/v1/batches", params={"limit": limit})).status_code == 400
+
+
+async def test_a_stream_whose_time_is_up_before_its_first_word_says_so_by_its_status() -> None:
+    slow = [{"name": "a", "model": "-", "engine": "scripted", "options": {"script": [{"match": ".", "say": "late", "delay_s": 30}]}}]
+    async with served(experts=slow) as client:
+        for stream in (False, True):
+            body = chat(FRANCE, stream=stream, counterpoint={"timeout_s": 0.2})
+            response = await client.post("/v1/chat/completions", json=body)
+            assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
+
+
+@pytest.mark.parametrize("own", [None, {"k": None}])
+async def test_a_keys_defaults_hold_where_a_request_says_null(store: str, own: dict[str, Any] | None) -> None:
+    mine = made_key(store, defaults={"k": 1, "explain": True})
+    async with served(serving={"keys": True, "store": store}) as client:
+        answer = (await client.post("/v1/chat/completions", json=chat(FRANCE, counterpoint=own), headers=mine)).json()
+    assert len(answer["counterpoint"]["answers"]) == 1
+
+
+async def test_the_chunks_of_a_stream_are_of_one_time_and_their_usage_is_still_to_come() -> None:
+    async with served() as client:
+        body = chat(FRANCE, stream=True, stream_options={"include_usage": True})
+        lines = (await client.post("/v1/chat/completions", json=body)).text.split("\n\n")
+        plain = (await client.post("/v1/chat/completions", json=chat(FRANCE, stream=True))).text
+    *chunks, last = [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
+    assert {chunk["created"] for chunk in chunks} == {last["created"]}
+    assert {chunk["usage"] for chunk in chunks} == {None}
+    assert last["usage"]["total_tokens"] > 0
+    assert '"usage"' not in plain
+
+
+@pytest.mark.parametrize("field", ["audio", "function_call"])
+async def test_what_a_turn_bears_and_nobody_reads_is_refused(field: str) -> None:
+    turns = [{"role": "user", "content": FRANCE, "name": "me"}, {"role": "assistant", "content": "Paris", field: {"id": "x"}}]
+    async with served() as client:
+        response = await client.post("/v1/chat/completions", json={"model": "mix", "messages": [*turns, turns[0]]})
+        turns[1][field] = None  # type: ignore[assignment]
+        fine = await client.post("/v1/chat/completions", json={"model": "mix", "messages": [*turns, turns[0]]})
+    assert (response.status_code, response.json()["error"]["message"].startswith(f"messages.1.{field}: ")) == (400, True)
+    assert fine.status_code == 200
+
+
+async def test_where_one_of_several_works_fails_the_others_are_cancelled() -> None:
+    ended: list[str] = []
+
+    async def lasting() -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ended.append("lasting")
+
+    async def failing() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await all_of([lasting(), failing()])
+    await asyncio.sleep(0)
+    assert ended == ["lasting"]
+
+
+async def test_gateways_that_start_later_keep_the_door_of_the_first(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered: list[dict[str, Any]] = []
+
+    class Method:
+        async def remote(self, config: dict[str, Any]) -> None:
+            remembered.append(config)
+
+    async def peers(*_: object) -> list[object]:
+        return []
+
+    monkeypatch.setattr(endpoint, "_control", lambda: SimpleNamespace(remember=Method()))
+    gateway = Gateway(config(serving={"keys": True, "store": store}), peers=peers)
+    replica: Any = SimpleNamespace(gateway=gateway)
+    await gateway.start()
+    try:
+        sent = config(name="other", serving={"keys": False, "port": 9}).model_dump(exclude_unset=True)
+        assert (await endpoint.GatewayReplica.begin_reload(replica, sent)).startswith("reloaded")
+    finally:
+        await gateway.stop()
+    assert [(each["name"], each["serving"]) for each in remembered] == [("other", {"keys": True, "store": store})]
+
+
+def test_buckets_that_nobody_gives_are_an_engines_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*_: object, **__: object) -> None:
+        raise TimeoutError("late")
+
+    monkeypatch.setattr("ray.get", late)
+    shared = SharedBuckets(SimpleNamespace(host=SimpleNamespace(take=SimpleNamespace(remote=lambda *_: None))))
+    with pytest.raises(EngineError, match=r"the shared pool cannot be reached \(TimeoutError\)"):
+        shared.take("k", [("requests", 1.0, 1.0)])

@@ -6,8 +6,10 @@ import httpx
 import pytest
 
 from serving.forgetting import journals_of
-from serving.keys import Keys
-from serving.store import Store
+from serving.gateway import Gateway
+from serving.jobs import Jobs
+from serving.keys import LOCAL, Key, Keys
+from serving.store import Store, StoreError
 from tests.serving.test_gateway import FRANCE, chat, made_key, served
 
 SLOW = [{"match": "slow", "say": "late", "delay_s": 30}, {"match": "capital of France", "say": "Paris"}, {"match": "break", "fail": "told"}]
@@ -28,10 +30,19 @@ def settings(url: str, **more: Any) -> dict[str, Any]:
     return {"experts": experts, "serving": {"store": url, **more}}
 
 
-async def begun(client: httpx.AsyncClient, content: bytes, headers: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
+async def begun_file(client: httpx.AsyncClient, content: bytes, headers: dict[str, str] | None = None) -> str:
     upload = {"file": ("in.jsonl", content, "application/jsonl")}
-    file = (await client.post("/v1/files", data={"purpose": "batch"}, files=upload, headers=headers)).json()
-    body = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h", **more}
+    return str((await client.post("/v1/files", data={"purpose": "batch"}, files=upload, headers=headers)).json()["id"])
+
+
+def gateway_of(client: httpx.AsyncClient) -> Gateway:
+    made: Gateway = client._transport.app.state.gateway  # type: ignore[attr-defined]
+    return made
+
+
+async def begun(client: httpx.AsyncClient, content: bytes, headers: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
+    file = await begun_file(client, content, headers)
+    body = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h", **more}
     return dict((await client.post("/v1/batches", json=body, headers=headers)).json())
 
 
@@ -145,3 +156,65 @@ async def test_without_a_store_files_and_batches_are_refused() -> None:
     async with served() as client:
         for response in (await client.get("/v1/files"), await client.get("/v1/batches"), await client.get("/v1/files/x")):
             assert (response.status_code, "serving.store" in response.json()["error"]["message"]) == (400, True)
+
+
+async def test_a_batch_that_nobody_is_at_is_cancelled_all_the_same(url: str) -> None:
+    async with served(**settings(url)) as client:
+        id = (await begun(client, lines(FRANCE, "a slow one")))["id"]
+        for _ in range(100):
+            if (journals_of(url) / f"{id}.out.jsonl").exists():
+                break
+            await asyncio.sleep(0.05)
+        jobs = gateway_of(client).jobs
+        assert jobs is not None
+        await jobs.stop()
+        jobs._stopping = False
+        assert not jobs.has(Key(LOCAL, ""), id)
+        batch = (await client.post(f"/v1/batches/{id}/cancel")).json()
+    assert (batch["status"], batch["request_counts"]["completed"]) == ("cancelled", 1)
+    assert not [*journals_of(url).iterdir()]
+
+
+async def test_a_batch_waits_while_its_store_is_away_and_is_gone_on_with(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise StoreError("the store is away")
+
+    async with served(**settings(url)) as client:
+        file = await begun_file(client, lines(FRANCE))
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "add_file", away)
+            id = (await client.post("/v1/batches", json={"input_file_id": file, "endpoint": "/v1/chat/completions"})).json()["id"]
+            gateway = gateway_of(client)
+            for _ in range(100):
+                if gateway.jobs is not None and not gateway.jobs.has(Key(LOCAL, ""), id):
+                    break
+                await asyncio.sleep(0.05)
+        assert (await client.get(f"/v1/batches/{id}")).json()["status"] == "in_progress"
+        await gateway._resume()
+        assert (await ended(client, id))["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+
+
+async def test_who_does_not_hold_a_batch_leaves_it_alone_though_its_key_has_ended(url: str) -> None:
+    mine = made_key(url)
+    async with served(**settings(url, keys=True)) as client:
+        id = (await begun(client, lines(FRANCE, "a slow one"), mine))["id"]
+        await asyncio.sleep(0.3)
+        with Store(url) as opened:
+            keys = Keys(opened)
+            keys.revoke(keys.list()[0].id)
+            revoked = keys.list()[0]
+            door = gateway_of(client).door
+            other = Jobs(gateway_of(client).pipeline, door, opened, journals_of(url))
+            await other._begin(revoked, id)
+            batch = opened.batch(revoked.id, id)
+        assert batch is not None
+        assert (batch.status, (journals_of(url) / f"{id}.out.jsonl").exists()) == ("in_progress", True)
+
+
+async def test_a_batch_takes_its_keys_options_where_a_line_says_null(url: str) -> None:
+    mine = made_key(url, defaults={"k": 1})
+    async with served(**settings(url, keys=True)) as client:
+        rows = [{"custom_id": str(at), "body": chat(FRANCE, counterpoint=own)} for at, own in enumerate((None, {"k": None}, {"k": 2}))]
+        made = await begun(client, b"".join(json.dumps(row).encode() + b"\n" for row in rows), mine)
+        assert json.loads(made["metadata"]["counterpoint_calls"]) == {"a": 3, "b": 1}
+        await ended(client, made["id"], mine)

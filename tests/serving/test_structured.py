@@ -12,6 +12,7 @@ from serving.config import MixtureConfig
 from serving.fitness import checked
 from serving.gateway import Gateway
 from serving.routes import make_app
+from serving.schema import SchemaError, checker
 
 WEATHER = {
     "type": "function",
@@ -116,11 +117,15 @@ async def test_a_cut_answer_says_that_it_was_cut() -> None:
         ({"type": "city"}, "'city' is not valid"),
         ({"$ref": "http://127.0.0.1:1/schema.json"}, "refers to its own parts only"),
         ({"properties": {"a": {"$ref": "file:///etc/passwd"}}}, "refers to its own parts only"),
-        ({"$ref": "#/$defs/none"}, "no part"),
+        ({"$ref": "#/$defs/none"}, "is no schema in this one"),
+        ({"$ref": "#/default", "default": {"patternProperties": {"(a+)+$": {}}}}, "is no schema in this one"),
+        ({"$ref": "#/properties", "properties": {"patternProperties": {"(a+)+$": {}}}}, "is no schema in this one"),
+        ({"$ref": "#/required", "required": ["a"]}, "is no schema in this one"),
+        ({"$schema": "http://json-schema.org/draft-04/schema#"}, "wanted https://json-schema.org/draft/2020-12/schema or"),
         ({"properties": {"a": {"$id": "http://x/", "$ref": "#/y"}}}, "$id is supported at the top"),
-        ({"pattern": "("}, "'(' is not a 'regex'"),
+        ({"pattern": "("}, "a pattern is no regular expression"),
         ({"patternProperties": {"(a+)+$": {}}}, "patternProperties is not supported"),
-        ({"$schema": []}, "$schema must be a text"),
+        ({"$schema": []}, "$schema: wanted"),
         ({"description": "x" * 70_000}, "longer than 32768 bytes"),
     ],
 )
@@ -130,6 +135,24 @@ async def test_a_schema_that_cannot_be_checked_is_refused(schema: dict[str, Any]
     assert status == 400
     assert message.startswith("response_format.json_schema.json_schema.schema: ")
     assert words in message
+
+
+async def test_a_schema_may_refer_to_its_own_parts_by_any_spelling() -> None:
+    schema = {"properties": {"a": {"$ref": "#/$defs/b~1c%20d"}}, "$defs": {"b/c d": {"type": "integer"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    assert (await post([expert("a", say('{"a": 1}'))], asked("Which?", response_format=form))).status_code == 200
+    assert (await post([expert("a", say('{"a": "1"}'))], asked("Which?", response_format=form))).status_code == 502
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_schema_with_what_is_no_number_is_refused(number: str) -> None:
+    with pytest.raises(SchemaError, match="is no number that can be read"):
+        checker(f'{{"multipleOf": {number}}}')
+
+
+async def test_a_schema_that_is_itself_long_to_check_ends() -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"required": [[0] for _ in range(8000)]}}}
+    assert error_of(await post([expert("a", say(ROME))], asked("Which?", response_format=form)))[0] == 400
 
 
 async def test_what_strict_functions_take_is_bounded_all_together_and_must_be_schemas() -> None:
