@@ -61,9 +61,10 @@ def show_answer(turn: Turn, at: int, last: bool, regenerate: Callable[[int], Non
                 st.caption("Stopped here")
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             if turn.id is not None and turn.rival is None:
-                _show_feedback(turn.id)
-            with st.popover("Copy", icon=":material/content_copy:", type="tertiary"):
-                st.code(turn.content, language=None, wrap_lines=True)
+                _show_feedback(turn.id, _key(turn, at))
+            if not _hidden(turn):
+                with st.popover("Copy", icon=":material/content_copy:", type="tertiary"):
+                    st.code(turn.content, language=None, wrap_lines=True)
             if regenerate is not None:
                 st.button(
                     "Regenerate",
@@ -94,14 +95,21 @@ def _fetch(turn: Turn, at: int, change: Change) -> None:
         st.session_state.no_trace = {turn.id: str(error)}
 
 
+def _hidden(turn: Turn) -> bool:
+    """Whether it is hidden who is who."""
+    return turn.rival is not None and turn.blind and turn.vote is None
+
+
 def _show_two(turn: Turn, at: int, change: Change) -> None:
-    hidden = turn.blind and turn.vote is None
+    hidden = _hidden(turn)
     pair = sides(turn)
     for letter, column, side in zip("AB", st.columns(2), pair, strict=True):
         with column, st.container(border=True):
             better = " · found better" if turn.vote not in (None, "tie") and side is turn else ""
             st.markdown(f"**{letter if hidden else label(side.author or '')}**{better}")
             show_text(side.content)
+            if side.stopped:
+                st.caption("Stopped here")
             if side.account is not None and not hidden:
                 with st.expander("How it came about"):
                     show_account(side.account, side.content)
@@ -123,21 +131,21 @@ def _vote(turn: Turn, at: int, vote: Vote, change: Change) -> None:
     change(at, voted(turn, vote))
 
 
-def _show_feedback(id: str) -> None:
+def _show_feedback(id: str, key: str) -> None:
     """Take thumbs, and a comment to them."""
     sent: dict[str, str] = st.session_state.setdefault("sent", {})
-    st.feedback("thumbs", key=f"thumbs-{id}", on_change=_thumb, args=(id,))
-    with st.popover("Comment", icon=":material/comment:", type="tertiary"), st.form(f"comment-{id}", border=False, clear_on_submit=True):
-        comment = st.text_area("What was right or wrong?", key=f"words-{id}", max_chars=2000)
+    st.feedback("thumbs", key=f"thumbs-{key}", on_change=_thumb, args=(id, key))
+    with st.popover("Comment", icon=":material/comment:", type="tertiary"), st.form(f"comment-{key}", border=False, clear_on_submit=True):
+        comment = st.text_area("What was right or wrong?", key=f"words-{key}", max_chars=2000)
         if st.form_submit_button("Send") and comment.strip():
-            thumb = st.session_state.get(f"thumbs-{id}")
+            thumb = st.session_state.get(f"thumbs-{key}")
             _send(id, 0.5 if thumb is None else float(thumb), comment.strip())
     if id in sent:
         st.caption(sent[id])
 
 
-def _thumb(id: str) -> None:
-    thumb = st.session_state.get(f"thumbs-{id}")
+def _thumb(id: str, key: str) -> None:
+    thumb = st.session_state.get(f"thumbs-{key}")
     if thumb is not None:
         _send(id, float(thumb), None)
 

@@ -21,13 +21,20 @@ MOST_DOWNLOAD = 50 * 2**20
 
 def show_batches() -> None:
     """Show the key's batches, and begin new ones."""
-    with st.form("batch", clear_on_submit=True):
-        come = st.file_uploader("Requests as lines of JSON", type=["jsonl", "txt"], key="batch_file")
+    begun = st.session_state.setdefault("batches_begun", 0)
+    with st.form("batch"):
+        come = st.file_uploader(
+            "Requests as lines of JSON", type=["jsonl", "txt"], key=f"batch_file_{begun}"
+        )  # empty after each that began
         begin = st.form_submit_button("Start batch")
-    if begin and come is not None:
+    if begin and come is None:
+        st.error("Choose a file first.")
+    elif begin and come is not None:
         try:
             batch = session.client().batches.create(requests_of(come.getvalue()), {"file": come.name[:100]})
-            st.success(plain(f"{batch.id} has begun"))
+            st.session_state.batches_begun = begun + 1
+            st.toast(plain(f"{batch.id} has begun"))
+            st.rerun()
         except LinesError as error:
             st.error(plain(str(error)))
         except CounterpointError as error:

@@ -6,7 +6,8 @@ object, whose methods look into nothing else: a question that was sent, or an an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -25,9 +26,12 @@ class Finder(Protocol):
         ...
 
 
-@dataclass(slots=True)
+MOVED = "This conversation was changed or deleted elsewhere; it goes on here as one of its own."
+
+
+@dataclass(slots=True, weakref_slot=True)
 class Board:
-    """A conversation that goes on.
+    """A conversation that goes on; with it end the questions that nobody waits for any more.
 
     Attributes:
         talk: The conversation.
@@ -36,7 +40,9 @@ class Board:
         blind: Whether it is hidden who is who.
         trouble: Why the last question has no answer.
         next: What is asked once the answer under way has ended, or empty.
+        again: Turns whose last one is asked anew in the next run of the page, by the settings of that run.
         not_kept: Why the conversation could not be kept, or empty.
+        note: What one should know of where it is kept, or empty.
     """
 
     talk: Talk = field(default_factory=Talk)
@@ -45,21 +51,30 @@ class Board:
     blind: bool = False
     trouble: Trouble | None = None
     next: str = ""
+    again: tuple[Turn, ...] = ()
     not_kept: str = ""
+    note: str = ""
+    _asked: list[Question] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, _stop, self._asked)
 
     def put(self, talk: Talk, finder: Finder) -> None:
         """Go on with a conversation, and keep it; where that fails it is said, and the conversation goes on."""
         self.talk, self.not_kept = talk, ""
         try:
             self.talk = finder.shelf().keep(talk)
+            if talk.id not in (None, self.talk.id):
+                self.note = MOVED
         except CounterpointError as error:
             self.not_kept = str(error)
 
     def ask(self, turns: Sequence[Turn], questions: Sequence[Question], finder: Finder) -> None:
         """Ask what the last turn says."""
-        self.trouble = None
+        self.trouble, self.again = None, ()
         self.put(replace(self.talk, turns=bounded(turns), title=self.talk.title or title_of(turns[-1].content)), finder)
         self.under_way = [question.start() for question in questions]
+        self._asked[:] = questions
 
     def finish(self, mixture: str, finder: Finder) -> None:
         """Make what came part of the conversation."""
@@ -78,14 +93,23 @@ class Board:
 
     def leave(self, mixture: str, finder: Finder) -> None:
         """Begin a new conversation; of an answer under way, what has come stays in the old one."""
-        for question in self.under_way:
-            question.stop()
+        _stop(self.under_way)
         if self.under_way:
             self.finish(mixture, finder)
-        self.talk, self.trouble, self.next, self.not_kept = Talk(), None, "", ""
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin a new conversation; nothing of the old one is kept any more."""
+        _stop(self.under_way)
+        self.talk, self.under_way, self.trouble, self.next, self.again, self.not_kept, self.note = Talk(), [], None, "", (), "", ""
+
+
+def _stop(questions: Iterable[Question]) -> None:
+    for question in questions:
+        question.stop()
 
 
 def _turn(progress: Progress, model: str | None) -> Turn:
     account = trimmed(progress.account) if progress.account is not None else None
-    cut = progress.stopped or progress.error is not None
+    cut = (progress.stopped or progress.error is not None) and account is None  # with the account all has come
     return Turn("assistant", progress.text.strip(), progress.id or None, model, account, cut)

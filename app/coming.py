@@ -29,7 +29,7 @@ def show_coming(questions: Sequence[Question], swapped: bool, blind: bool, now: 
         for at, (column, question) in enumerate(zip(st.columns(2), shown, strict=True)):
             with column, st.container(border=True):
                 st.markdown(f"**{'AB'[at] if blind else question.model or 'The mixture'}**")
-                st.caption(state_of(question.progress, question.began, now))
+                st.caption(state_of(question.progress, question.began, now, blind))
                 show_text(question.progress.text + ("" if question.progress.ended else CURSOR))
 
 
@@ -47,9 +47,11 @@ def _show_one(question: Question, now: float) -> None:
     show_text(progress.text + CURSOR)
 
 
-def state_of(progress: Progress, began: float, now: float) -> str:
-    """Say in a line what is going on."""
+def state_of(progress: Progress, began: float, now: float, blind: bool = False) -> str:
+    """Say in a line what is going on; `blind` leaves out what tells a mixture from one expert."""
     passed = f"{max(0.0, now - began):.0f} s"
+    if blind:
+        return "Stopped" if progress.stopped else "Ended" if progress.ended else f"Comes · {passed}"
     if progress.ended:
         return "Stopped" if progress.stopped else f"Ended after {progress.seconds:.1f} s"
     if progress.stopped:

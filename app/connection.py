@@ -14,7 +14,9 @@ def show_connection() -> None:
     with st.sidebar, st.expander("Endpoint", icon=":material/key:"):
         st.text(f"{session.mixture()} at {session.address()}")
         st.text_input("API key", type="password", key="typed_key", on_change=_take, help="Where the endpoint wants one.")
-        if st.session_state.get("api_key"):
+        if st.session_state.get("key_refused"):
+            st.caption(st.session_state.key_refused)
+        elif st.session_state.get("api_key"):
             st.caption("A key was given in this session.")
         elif os.environ.get("COUNTERPOINT_API_KEY"):
             st.caption("The key of the page's environment is used.")
@@ -22,5 +24,8 @@ def show_connection() -> None:
 
 
 def _take() -> None:
-    st.session_state.api_key = st.session_state.typed_key.strip()
-    session.forget()
+    key = st.session_state.typed_key.strip()
+    st.session_state.key_refused = "" if key.isascii() and key.isprintable() else "A key has letters, digits and dashes only."
+    if not st.session_state.key_refused:
+        st.session_state.api_key = key
+        session.forget()

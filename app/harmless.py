@@ -8,9 +8,10 @@ from dataclasses import dataclass
 FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[^`]*$")
 """A line that begins a block of code."""
 
-_INLINE = re.compile(r"(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
-_DISPLAY = re.compile(r"\\\[(.+?)\\\]|\$\$(.+?)\$\$", re.DOTALL)
-_MATH = re.compile(r"\\\((.+?)\\\)|(?<![\\$\w])\$(?![\s$])([^$\n]*?[^\s$\\])\$(?![\d$])")
+# bounded, each of them: a text that only begins such things must not take the square of its length
+_INLINE = re.compile(r"(?<!`)(`+)(?!`)((?:(?!\n[ \t]*\n).){1,2000}?)(?<!`)\1(?!`)", re.DOTALL)
+_DISPLAY = re.compile(r"\\\[((?:(?!\\\[).){1,2000}?)\\\]|\$\$(.{1,2000}?)\$\$", re.DOTALL)
+_MATH = re.compile(r"\\\(((?:(?!\\\().){1,1000}?)\\\)|(?<![\\$\w])\$(?![\s$])([^$\n]{0,1000}?[^\s$\\])\$(?![\d$])")
 _SIGNS = re.compile(r"([\\`*_{}\[\]()#+\-.!|~<>$:&=\"'^@/%,;?])")
 _BREAK = "\u200b"
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from app.turns import Talk, Turn, kept, restored
-from counterpoint import Counterpoint
+from counterpoint import BadRequestError, Counterpoint
 
 MOST_LISTED = 30
 """Conversations that a list shows."""
@@ -63,6 +63,7 @@ class EndpointShelf:
     def __init__(self, client: Counterpoint) -> None:
         self._client = client
         self._stored: tuple[str, list[Any]] = ("", [])
+        self._tried: list[Any] = []
 
     def headings(self, sought: str = "") -> list[Heading]:
         """List them."""
@@ -73,22 +74,46 @@ class EndpointShelf:
     def open(self, id: str) -> Talk:
         """Fetch one."""
         found = self._client.conversations.get(id)
-        self._stored = (id, [*(found.messages or ())])
+        self._stored, self._tried = (id, [*(found.messages or ())]), []
         return Talk(restored(found.messages or ()), id, found.title)
 
     def keep(self, talk: Talk) -> Talk:
-        """Append what is new, or replace all where what was there has changed."""
+        """Append what is new, or replace what was there; where that is gone, or was changed elsewhere, it is kept beside it anew."""
         rows = kept(talk.turns)
-        (id, stored), self._stored = self._stored, ("", [])  # where this fails, who knows what is there: next time all is replaced
+        id, stored = self._stored
+        tried, self._tried = self._tried, rows  # where this fails, who knows what is there: next time it is looked at
+        if talk.id is not None and (tried or id != talk.id or not self._appended(talk.id, stored, rows)):
+            talk = talk if self._replaced(talk.id, (stored, tried), rows) else replace(talk, id=None)
         if talk.id is None:
             talk = replace(talk, id=self._client.conversations.create(rows, talk.title or None).id)
-        elif id == talk.id and rows[: len(stored)] == stored:
-            if rows[len(stored) :]:
-                self._client.conversations.update(talk.id, append=rows[len(stored) :])
-        else:
-            self._client.conversations.update(talk.id, messages=rows)
-        self._stored = (talk.id or "", rows)
+        self._stored, self._tried = (talk.id or "", rows), []
         return talk
+
+    def _appended(self, id: str, stored: list[Any], rows: list[Any]) -> bool:
+        """Add what is new, and say whether nothing else is."""
+        if rows[: len(stored)] != stored:
+            return False
+        try:
+            if rows[len(stored) :]:
+                self._client.conversations.update(id, append=rows[len(stored) :])
+        except BadRequestError as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
+
+    def _replaced(self, id: str, known: Sequence[list[Any]], rows: list[Any]) -> bool:
+        """Replace all, and say whether that could be: what somebody else has put there is not written over."""
+        try:
+            there = [*(self._client.conversations.get(id).messages or ())]
+            if there not in known and rows[: len(there)] != there:
+                return False
+            self._client.conversations.update(id, messages=rows)
+        except BadRequestError as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
 
     def rename(self, talk: Talk, title: str) -> Talk:
         """Give it another title."""

@@ -38,11 +38,15 @@ def requests_of(content: bytes) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
+        except RecursionError as error:
+            raise LinesError(f"line {number} nests too deep") from error
         except ValueError as error:
             raise LinesError(f"line {number} is no JSON: {error}") from error
         if not isinstance(row, dict) or not ({"body", "messages"} & set(row)):
             what = f"an object of {', '.join(map(str, row)) or 'nothing'}" if isinstance(row, dict) else type(row).__name__
             raise LinesError(f"line {number}: wanted an object with `body` or `messages`, not {what}")
+        if "body" not in row and not isinstance(row["messages"], (str, list)):
+            raise LinesError(f"line {number}: messages: wanted a question, or a list of turns, not {type(row['messages']).__name__}")
         found.append(row)
     if not found:
         raise LinesError("the file has no lines")

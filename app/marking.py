@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from difflib import SequenceMatcher
+from functools import lru_cache
 
 from app.harmless import plain
 
-MOST_WORDS = 1500
-"""Longer answers are not compared: the work grows with the square of their length."""
+MOST_WORDS = 500
+"""Longer answers are not compared: the work can grow with the cube of their length."""
 
 Words = list[tuple[bool, str]]
 
 
+@lru_cache(maxsize=256)
 def differences(text: str, other: str) -> Words | None:
     """Cut a text into stretches that the other has too, and those that it has not.
 

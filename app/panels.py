@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -29,10 +30,12 @@ def show_route(route: Route, pool: Pool | None = None) -> None:
     """Show who is asked and why, with the scores as bars."""
     chosen = dict(zip(route.experts, route.weights, strict=True))
     st.markdown("Asked: " + ", ".join(f"**{plain(name)}**" for name in chosen))
+    alike = not route.reasons and len(route.scores) > 1 and len({*route.scores.values()}) == 1
     for name, score in sorted(route.scores.items(), key=lambda pair: (pair[0] not in chosen, -pair[1])):
+        likely = "counts like every other" if alike else f"{score:.0%} likely to be right"
         part = f", weight {chosen[name]:.2f}" if len(chosen) > 1 and name in chosen else ""
         more = "".join(f" · {word}" for word in (residency(name, pool), "" if name in chosen else "not asked") if word)
-        st.progress(min(max(score, 0.0), 1.0), text=f"{plain(name)}: {score:.0%} likely to be right{part}{more}")
+        st.progress(min(max(score, 0.0), 1.0), text=f"{plain(name)}: {likely}{part}{more}")
     if route.reserve:
         st.caption(f"In reserve: {', '.join(plain(name) for name in route.reserve)}")
     if route.regret > 0.005:
@@ -42,17 +45,14 @@ def show_route(route: Route, pool: Pool | None = None) -> None:
         st.text("\n".join(route.reasons))
 
 
-def show_answers(
-    names: Sequence[str], answers: Mapping[str, ExpertAnswer], final: str, pool: Pool | None = None, live: bool = False
-) -> None:
-    """Show each expert's answer in a tab of its own, with what differs from the final answer marked."""
-    order = [*names, *(name for name in answers if name not in names)]
+def show_answers(names: Sequence[str], answers: Sequence[ExpertAnswer], final: str, pool: Pool | None = None, live: bool = False) -> None:
+    """Show each answer of an expert in a tab of its own, with what differs from the final answer marked."""
+    order = by_expert(names, answers)
     if not order:
         return
-    tabs = st.tabs([label(name, 30) for name in order], height=TABS_HEIGHT if live else "content")
-    for tab, name in zip(tabs, order, strict=True):
+    tabs = st.tabs([label(title, 30) for title, _, _ in order], height=TABS_HEIGHT if live else "content")
+    for tab, (_, name, answer) in zip(tabs, order, strict=True):
         with tab:
-            answer = answers.get(name)
             if answer is None:
                 st.caption(waiting(name, pool) if live else "did not answer")
             elif answer.error:
@@ -60,6 +60,28 @@ def show_answers(
                 st.text(answer.error)
             else:
                 _show_answer(answer, final)
+
+
+def by_expert(names: Sequence[str], answers: Sequence[ExpertAnswer]) -> list[tuple[str, str, ExpertAnswer | None]]:
+    """Put answers to those who were asked, in their order; several of one expert are numbered.
+
+    Returns:
+        A title, the expert and its answer, where it has come, for each that was asked, and for those that came unasked.
+
+    Example:
+        >>> came = [ExpertAnswer("b", "4"), ExpertAnswer("a", "5"), ExpertAnswer("c", "6")]
+        >>> [(title, answer and answer.text) for title, _, answer in by_expert(["a", "a", "b"], came)]
+        [('a 1', '5'), ('a 2', None), ('b', '4'), ('c', '6')]
+    """
+    left = {name: [answer for answer in answers if answer.expert == name] for name in (answer.expert for answer in answers)}
+    order = [*names, *(Counter(answer.expert for answer in answers) - Counter(names)).elements()]
+    seen: Counter[str] = Counter()
+    found: list[tuple[str, str, ExpertAnswer | None]] = []
+    for name in order:
+        seen[name] += 1
+        title = f"{name} {seen[name]}" if order.count(name) > 1 else name
+        found.append((title, name, left[name].pop(0) if left.get(name) else None))
+    return found
 
 
 def _show_answer(answer: ExpertAnswer, final: str) -> None:
@@ -98,7 +120,7 @@ def show_degraded(account: Explanation) -> None:
 def show_account(account: Explanation, final: str, pool: Pool | None = None) -> None:
     """Show the whole account of an answer."""
     show_route(account.route, pool)
-    show_answers(account.route.experts, {answer.expert: answer for answer in account.answers}, final)
+    show_answers(account.route.experts, account.answers, final)
     show_outcome(account)
 
 

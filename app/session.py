@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -67,9 +68,14 @@ def held() -> Held:
     key = (address(), mixture(), api_key())
     found: Held | None = st.session_state.get("held")
     if found is None or found.key != key:
+        made = Held(key)
         if found is not None:
             found.close()
-        st.session_state.held = found = Held(key)
+            for name in ("tried", "routes", "sent", "no_trace"):  # what the other key was told
+                st.session_state.pop(name, None)
+            if (board := st.session_state.get("board")) is not None:
+                board.talk = replace(board.talk, id=None)  # another key's own
+        st.session_state.held = found = made
     return found
 
 

@@ -72,14 +72,15 @@ def show_settings(experts: list[str]) -> Settings:
         state.settings = Settings()
     if "set_k" not in state:  # the widgets' own state goes when another page is shown
         _seed(state.settings)
-    state.set_off = [name for name in state.set_off if name in experts]
+    known = experts or state.set_off  # an endpoint that does not answer tells of nobody, and switches nobody on
+    state.set_off = [name for name in state.set_off if name in known]
     with st.expander("Settings", icon=":material/tune:"):
         names = [*PRESETS, *state.get("presets", {})]
         st.selectbox("Preset", names, key="preset", index=None, placeholder="Choose a preset", on_change=_choose)
         k = st.selectbox("Experts to ask", [0, 1, 2, 3, 4, 5, 6], format_func=lambda n: str(n or AS_IS), key="set_k")
         kinds = ["", *AGGREGATORS]
         aggregator = st.selectbox("Aggregator", kinds, format_func=lambda kind: kind or "the mixture's own", key="set_aggregator")
-        off = st.multiselect("Experts that are off", experts, key="set_off", placeholder="all are on")
+        off = st.multiselect("Experts that are off", known, key="set_off", placeholder="all are on")
         temperature = st.number_input("Temperature", 0.0, 2.0, None, 0.1, key="set_temperature", placeholder="the experts' own")
         budget = st.number_input("Budget, US dollars", 0.0, None, None, 0.001, "%.4f", key="set_budget", placeholder="no limit")
         latency = st.number_input("Time limit, seconds", 0.1, None, None, 1.0, "%.1f", key="set_latency", placeholder="no limit")

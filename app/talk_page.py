@@ -19,7 +19,7 @@ from app.history import SessionShelf
 from app.panels import show_trouble
 from app.sidebar import show_compare, show_history, show_settings
 from app.trouble import trouble_of
-from app.turns import Talk, Turn, before, messages
+from app.turns import MOST_QUESTION, Talk, Turn, before, messages
 from app.underway import Question
 from counterpoint import CounterpointError
 
@@ -42,6 +42,8 @@ def show() -> None:
         settings = show_settings(names)
         rival, blind = show_compare(names)
     state.asking = (settings, rival, blind)
+    if board.again:
+        _ask(board.again)
     _show_head(board.talk)
     if trouble is not None and board.trouble is None:
         show_trouble(trouble)
@@ -50,9 +52,11 @@ def show() -> None:
     if board.not_kept and trouble is None:
         st.warning("This conversation could not be kept; it is tried again with the next turn.", icon=":material/warning:")
         st.text(board.not_kept)
+    if board.note:
+        st.info(board.note)
     if board.next:
         _ask_next(board)
-    st.chat_input("Ask the mixture", key="question", disabled=board.talk.full or bool(board.next), on_submit=_take)
+    st.chat_input("Ask the mixture", key="question", max_chars=MOST_QUESTION, disabled=board.talk.full or bool(board.next), on_submit=_take)
 
 
 def _board() -> Board:
@@ -113,7 +117,9 @@ def _show_head(talk: Talk) -> None:
             st.text_input("Title", talk.title, key=f"title-{talk.id}", max_chars=100, on_change=_rename, args=(f"title-{talk.id}",))
             st.download_button("Export as Markdown", as_markdown(talk), file_name(talk, "md"), "text/markdown", on_click="ignore")
             st.download_button("Export as JSON", as_json(talk), file_name(talk, "json"), "application/json", on_click="ignore")
-            st.button("Delete this conversation", icon=":material/delete:", on_click=_delete, key="delete")
+            st.checkbox("Delete for good", key=f"sure-{talk.id}")
+            sure = bool(st.session_state.get(f"sure-{talk.id}"))
+            st.button("Delete this conversation", icon=":material/delete:", on_click=_delete, key="delete", disabled=not sure)
 
 
 def _show_turns(board: Board) -> None:
@@ -125,7 +131,9 @@ def _show_turns(board: Board) -> None:
     for at, turn in enumerate(turns):
         if at < first:
             continue
-        if turn.role == "user":
+        if turn.role not in ("user", "assistant"):
+            st.caption(f"{label(turn.role)}: {label(turn.content, 300)}")
+        elif turn.role == "user":
             show_question(turn, at, _edit, busy)
         else:
             last = at == len(turns) - 1
@@ -182,28 +190,37 @@ def _open(id: str) -> None:
 def _rename(key: str) -> None:
     title, board, held = st.session_state[key].strip(), _board(), session.held()
     if title:
-        board.talk = held.shelf().rename(board.talk, title)
+        try:
+            board.talk = held.shelf().rename(board.talk, title)
+        except CounterpointError as error:
+            board.not_kept = str(error)
 
 
 def _delete() -> None:
-    id = _board().talk.id
-    _begin()
-    if id is not None:
-        session.shelf().delete(id)
+    board, held = _board(), session.held()
+    try:
+        if board.talk.id is not None:
+            held.shelf().delete(board.talk.id)
+    except CounterpointError as error:
+        board.trouble = trouble_of(error)
+    else:
+        board.clear()
 
 
 def _again() -> None:
-    turns = _board().talk.turns
-    at = max(at for at, turn in enumerate(turns) if turn.role == "user")
-    _ask(turns[: at + 1])
+    board = _board()
+    at = max(at for at, turn in enumerate(board.talk.turns) if turn.role == "user")
+    board.again = board.talk.turns[: at + 1]
 
 
 def _regenerate(at: int) -> None:
-    _ask(before(_board().talk.turns, at))
+    board = _board()
+    board.again = before(board.talk.turns, at)
 
 
 def _edit(at: int, text: str) -> None:
-    _ask((*before(_board().talk.turns, at), Turn("user", text)))
+    board = _board()
+    board.again = (*before(board.talk.turns, at), Turn("user", text))
 
 
 def _change(at: int, turn: Turn) -> None:

@@ -39,6 +39,10 @@ def trouble_of(error: CounterpointError) -> Trouble:
     """
     detail = str(error)
     match error:
+        case ServerError(code="deadline_exceeded"):
+            return Trouble("The answer took too long", "Ask again, fewer experts, or for a shorter answer.", detail)
+        case ServerError(code="unavailable" | "late"):
+            return Trouble("The endpoint cannot answer now", "Ask again in a while; its log says what is missing.", detail)
         case ConnectionFailedError():
             return Trouble("The endpoint cannot be reached", "See that `counterpoint serve` runs, then ask again.", detail)
         case AuthenticationError(status=401):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -12,8 +13,11 @@ from counterpoint import ConversationMessage, Explanation
 MOST_TURNS = 400
 """Turns of a conversation."""
 
-MOST_CHARACTERS = 800_000
-"""Characters of a conversation."""
+MOST_BYTES = 700_000
+"""Bytes that a conversation takes as JSON, in which the endpoint keeps up to a mebibyte."""
+
+MOST_QUESTION = 50_000
+"""Characters of a question."""
 
 MOST_ACCOUNTS = 12
 """Answers whose whole account stays in the session; older ones are fetched from the endpoint where it keeps traces."""
@@ -70,7 +74,7 @@ class Talk:
     @property
     def full(self) -> bool:
         """Whether nothing more fits."""
-        return len(self.turns) + 2 > MOST_TURNS or sum(len(turn.content) for turn in self.turns) > MOST_CHARACTERS
+        return len(self.turns) + 2 > MOST_TURNS or sum(len(json.dumps(turn.content)) for turn in self.turns) > MOST_BYTES
 
 
 def messages(turns: Sequence[Turn]) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from counterpoint import AsyncCounterpoint, Chunk, CounterpointError, ExpertAnswer, Explanation, Pool, Route
@@ -29,7 +29,7 @@ class Progress:
         text: The answer's words.
         id: The endpoint's name for it.
         route: Who is asked.
-        answers: What each expert said, by name.
+        answers: What the experts said, as it came.
         drafts: Answers that the mixture went on from.
         account: The whole account, at the end.
         corrected: Whether the words are others than those that came first.
@@ -44,7 +44,7 @@ class Progress:
     text: str = ""
     id: str = ""
     route: Route | None = None
-    answers: Mapping[str, ExpertAnswer] = field(default_factory=dict)
+    answers: tuple[ExpertAnswer, ...] = ()
     drafts: tuple[ExpertAnswer, ...] = ()
     account: Explanation | None = None
     corrected: bool = False
@@ -70,7 +70,7 @@ class Progress:
             corrected=self.corrected or chunk.correction,
             id=chunk.id or self.id,
             route=chunk.route or self.route,
-            answers={**self.answers, chunk.answer.expert: chunk.answer} if chunk.answer else self.answers,
+            answers=(*self.answers, chunk.answer) if chunk.answer else self.answers,
             drafts=(*self.drafts, chunk.draft)[-MOST_DRAFTS:] if chunk.draft else self.drafts,
             account=chunk.explanation or self.account,
             paused_until=None,
@@ -110,6 +110,8 @@ class Question:
     def stop(self) -> None:
         """End it; the connection is closed at once, and with it the experts' work."""
         with self._lock:
+            if self.progress.ended:
+                return
             self._change(stopped=True)
             if self._loop is not None and self._task is not None and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._task.cancel)
@@ -130,6 +132,8 @@ class Question:
             self._change(error=None if self.progress.stopped else error)
         except asyncio.CancelledError:
             pass
+        except Exception as error:  # a fault of ours must not look like an answer without words
+            self._change(error=CounterpointError(f"the page could not ask ({type(error).__name__}: {error})"))
         finally:
             self._change(ended=True, seconds=time.monotonic() - self.began, paused_until=None)
 
@@ -143,7 +147,7 @@ class Question:
                 return
             self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         async with self._connect(self._pause) as mixture:
-            looking = asyncio.create_task(self._look(mixture))
+            looking = asyncio.create_task(self._look())
             try:
                 async with aclosing(mixture.stream(self._messages, model=self.model, explain=True, **self._settings)) as chunks:  # type: ignore[type-var]
                     async for chunk in chunks:
@@ -154,10 +158,11 @@ class Question:
                 with suppress(asyncio.CancelledError):
                     await looking
 
-    async def _look(self, mixture: AsyncCounterpoint) -> None:
-        """Look at the pool now and then, as long as the key may."""
+    async def _look(self) -> None:
+        """Look at the pool now and then, as long as the key may; by a client of its own, whose waits are not the question's."""
         with suppress(CounterpointError):
-            while True:
-                pool = await mixture.pool(since=time.time())
-                self._change(pool=replace(pool, samples=()))
-                await asyncio.sleep(LOOK_S)
+            async with self._connect(asyncio.sleep) as mixture:
+                while True:
+                    pool = await mixture.pool(since=time.time())
+                    self._change(pool=replace(pool, samples=()))
+                    await asyncio.sleep(LOOK_S)

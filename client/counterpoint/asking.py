@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from counterpoint.errors import ConnectionFailedError, ServerError
+from counterpoint.errors import ConnectionFailedError, error_from
 from counterpoint.steps import Call, Flow, asked
 from counterpoint.types import Chunk, Completion, Explanation, Feedback, Route, Trace
 
@@ -132,7 +132,7 @@ def chunk_of(line: str) -> Chunk | None:
         came = json.loads(data)
         if "error" not in came:
             return Chunk.of(came)
-        message, code = str(came["error"].get("message", came["error"])), came["error"].get("code")
+        code = came["error"].get("code")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConnectionFailedError(f"the endpoint sent what is no JSON of Counterpoint's: {data[:80]!r}") from error
-    raise ServerError(message, 502, code)
+    raise error_from({"overloaded": 429, "unavailable": 503, "late": 503, "deadline_exceeded": 504}.get(code, 502), came)

@@ -128,6 +128,13 @@ def test_conversations_are_kept_found_renamed_exported_and_deleted(page: Any) ->
     page.get_by_text("The capital is Paris.").wait_for()
     page.get_by_role("button", name="How this answer came about").click()
     page.get_by_text("Asked: atlas, globe, rumour").wait_for()
+    page.get_by_role("button", name="Rename, export or delete this conversation").or_(
+        page.get_by_test_id("stPopover").first.get_by_role("button")
+    ).first.click()
+    page.get_by_text("Delete for good").click()
+    page.get_by_role("button", name="Delete this conversation").click()
+    page.get_by_role("heading", name="Counterpoint").wait_for()
+    assert page.get_by_test_id("stSidebar").get_by_role("button", name="A place that is not").count() == 0
 
 
 def test_two_sessions_share_nothing_but_what_the_endpoint_keeps(page: Any, browser: Any, served: str) -> None:

