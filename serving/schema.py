@@ -17,7 +17,9 @@ from data.records import CounterpointError
 MAX_BYTES = 32 << 10
 """Longest schema."""
 CHECK_S = 0.5
-"""Seconds of work that the check of one answer may take, or of the schema itself: one of a few lines can ask for years."""
+"""Seconds of work that the check of one answer may take: a schema of a few lines can ask for years."""
+SCHEMA_S = 3.0
+"""Seconds of work that the check of a schema itself may take: in proportion to its length, about 0.3 for a thousand parts."""
 DIALECTS = ("https://json-schema.org/draft/2020-12/schema", "http://json-schema.org/draft-07/schema")
 """Versions of JSON schema that `$schema` may name; the first where it names none."""
 
@@ -96,7 +98,7 @@ def checker(text: str) -> Check:
         base = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         keywords = {**base.VALIDATORS, "pattern": pattern, "uniqueItems": unique}
         kind = jsonschema.validators.extend(base, {name: bounded(keyword) for name, keyword in keywords.items()})
-        ends[0] = time.thread_time() + CHECK_S
+        ends[0] = time.thread_time() + SCHEMA_S
         wrong = jsonschema.exceptions.best_match(kind(base.META_SCHEMA).iter_errors(schema))
     except ValueError as error:
         raise SchemaError(f"the schema is no JSON: {error}") from error

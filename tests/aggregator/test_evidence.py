@@ -166,4 +166,4 @@ def test_a_long_answer_takes_time_in_proportion_to_its_length(question: str, pie
     PLAIN.rows(asked(question, "1"))
     start = time.process_time()
     PLAIN.rows(asked(question, piece * (400_000 // len(piece))))
-    assert time.process_time() - start < 3  # a square of it would be minutes
+    assert time.process_time() - start < 15  # a square of it would be minutes

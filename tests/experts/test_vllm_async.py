@@ -212,19 +212,19 @@ async def test_a_killed_core_ends_every_call_and_starts_again(engine: AsyncVLLME
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(EngineDied, match="its core process ended"):
             await asking
-        assert time.monotonic() - killed < 2
+        assert time.monotonic() - killed < 5
         monkeypatch.undo()
     else:
         readers = [asyncio.create_task(read(call)) for call in [*calls(max_tokens=400), *calls("words", max_tokens=400)]]
         await wrote.wait()
         killed = time.monotonic()
         os.kill(pid, signal.SIGKILL)
-        assert max(await asyncio.wait_for(asyncio.gather(*readers), 10)) - killed < 2
+        assert max(await asyncio.wait_for(asyncio.gather(*readers), 20)) - killed < 5
         with pytest.raises(EngineDied):
             await collect(engine, calls())
         stopping = time.monotonic()
         await engine.stop()
-        assert time.monotonic() - stopping < 5
+        assert time.monotonic() - stopping < 10
         assert engine.memory_bytes == 0
     assert not runs(pid)
     await engine.start()

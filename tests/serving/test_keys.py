@@ -19,7 +19,6 @@ from serving import keys as keys_module
 from serving.config import ServingConfig
 from serving.door import Door
 from serving.forgetting import expire_journals, journals_of
-from serving.gateway import journals
 from serving.keys import FRESH_S, LOCAL, Key, Keys, KeysError, Unauthorised
 from serving.store import Store
 from serving.tables import Batch, Spend
@@ -432,11 +431,6 @@ def test_journals_that_a_crash_left_expire_and_those_of_running_batches_stay(sto
     assert sorted(path.name for path in folder.iterdir()) == [
         "batch_new.in.jsonl", "batch_new.out.jsonl", "batch_running.in.jsonl", "batch_running.out.jsonl", "mine.jsonl"
     ]  # fmt: skip
-
-
-def test_journals_are_where_the_endpoint_puts_them(url: str) -> None:
-    for store in (url, None, "postgresql://me@host/db"):
-        assert journals_of(store) == journals(ServingConfig(store=store))
 
 
 async def test_the_endpoint_tidies_what_is_older_than_keep_days(url: str) -> None:
