@@ -40,7 +40,10 @@ def test_what_an_expert_writes_neither_runs_nor_loads_anything(page: Any) -> Non
 
 def test_stop_keeps_what_has_come(page: Any) -> None:
     page.get_by_text("Settings", exact=True).click()
-    page.get_by_text("First expert's words at once").click()
+    toggle = page.get_by_test_id("stCheckbox").filter(has_text="First expert's words at once")
+    while not toggle.locator("input").is_checked():  # a click in the page's first moments may come before it listens
+        toggle.get_by_text("First expert's words at once").click()
+        page.wait_for_timeout(500)
     send(page, "slow")
     page.get_by_text("word3 ").first.wait_for()
     page.get_by_role("button", name="Stop").click()
