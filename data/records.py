@@ -161,7 +161,7 @@ class Request:
         max_latency_s: Most seconds that a chosen expert may be known to take, or None.
         objective: Weights of `price`, `size`, `latency` and `age` against quality, instead of the policy's own.
         batch: Whether its calls yield to those that somebody waits for.
-        denied: Experts that whoever asks may not reach by any way, an aggregator's own calls among them.
+        reachable: The only experts that whoever asks may reach by any way, an aggregator's own calls among them; None is all.
         owner: Who asks, for what may be remembered of them and shown to nobody else; None is nobody in particular.
         primary_first: Whether the primary's words are streamed as they come, or None for the mixture's own way.
         stream: Whether somebody reads the words as they come; where nobody does, a call that broke off may be made again.
@@ -178,7 +178,7 @@ class Request:
     max_latency_s: float | None = None
     objective: Mapping[str, float] | None = None
     batch: bool = False
-    denied: tuple[str, ...] = ()
+    reachable: tuple[str, ...] | None = None
     owner: str | None = None
     primary_first: bool | None = None
     stream: bool = True

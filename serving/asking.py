@@ -98,7 +98,7 @@ class Asking:
 
     async def call(self, expert: str, messages: Sequence[Message], *, final: bool = False, **sampling: object) -> Answer:
         """Ask one expert, its words streamed where they are the answer's."""
-        if expert in self.request.denied:
+        if self.request.reachable is not None and expert not in self.request.reachable:
             return Answer.failed(expert, f"whoever asks may not ask {expert!r}")
         how = replace(self.request.sampling, **sampling)  # type: ignore[arg-type]
         if missing := needed(messages, how) - {LOGPROBS} - abilities(self.pool.specs[expert]):

@@ -76,11 +76,13 @@ class Door:
         owner = key.id if self.config.keys else None
         if named := [name for name in request.experts or () if name in experts and not key.allows(name)]:
             raise CounterpointError(f"this key may not ask {named[0]!r}")
-        denied = [name for name in experts if not key.allows(name)]
-        if len(denied) == len(experts):
+        reachable = tuple(name for name in experts if key.allows(name))
+        if not reachable:
             raise CounterpointError("this key may ask none of the mixture's experts")
-        exclude = tuple(dict.fromkeys((*request.exclude, *denied)))
-        return replace(request, exclude=exclude, denied=tuple(denied), owner=owner)
+        if len(reachable) == len(experts) and key.allowed_experts is None:
+            return replace(request, owner=owner)
+        exclude = tuple(dict.fromkeys((*request.exclude, *(name for name in experts if name not in reachable))))
+        return replace(request, exclude=exclude, reachable=reachable, owner=owner)
 
     async def admit(
         self, key: Key, requests: Sequence[Request], routes: Sequence[Route], aggregator: Aggregator, specs: Mapping[str, ExpertSpec]

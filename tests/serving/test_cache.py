@@ -414,7 +414,7 @@ requests = st.builds(
     budget_usd=st.none() | st.sampled_from([0.5, 1.0]),
     max_latency_s=st.none() | st.sampled_from([0.5, 1.0]),
     objective=st.none() | st.dictionaries(st.sampled_from(["price", "size"]), st.sampled_from([0.5, 1.0])),
-    denied=st.lists(names, max_size=2).map(tuple),
+    reachable=st.none() | st.lists(names, max_size=2).map(tuple),
     owner=st.none() | names,
     primary_first=st.none() | st.booleans(),
 )

@@ -1,6 +1,7 @@
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -8,13 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aggregator import make_aggregator
+from aggregator import Aggregator, make_aggregator
+from aggregator.base import Ask
 from data.records import Answer, Message, Request, Route, Sampling
 from experts import ExpertSpec
 from experts.pool import ExpertPool
 from router import FixedK, KNNRouter, RouterError
 from serving.asking import Written
-from serving.config import load_config
+from serving.config import ServingConfig, load_config
+from serving.door import Door
+from serving.keys import Key
 from serving.pipeline import Finished, Pipeline, RequestError, one_question
 
 QUESTIONS = [
@@ -53,8 +57,6 @@ async def run(requests: list[Request]) -> dict[str, tuple[Answer, Route]]:
 
 
 def strip(answer: Answer) -> Answer:
-    from dataclasses import replace
-
     return replace(answer, latency_s=0.0)
 
 
@@ -125,3 +127,33 @@ async def test_fusion_asks_one_more_expert_and_counts_its_call(mixture: Callable
     assert trace.aggregator == "fuse"
     assert answer.expert == "b"
     assert answer.usage.calls == 4
+
+
+class Curious(Aggregator):
+    """Asks every expert that it knows, whoever was chosen."""
+
+    kind = "curious"
+    llm = True
+
+    async def aggregate(self, request: Request, answers: Sequence[Answer], route: Route, ask: Ask) -> Answer:
+        said = [await ask(expert, request.messages) for expert in "abc"]
+        return Answer(" ".join(answer.error or answer.text for answer in said), "mix")
+
+
+async def test_an_aggregator_reaches_none_but_the_experts_that_whoever_asks_may() -> None:
+    async with pipeline() as made:
+        made.aggregator = Curious()
+        free, _ = await made.answer(one_question(QUESTIONS[0], k=1))
+        bound, _ = await made.answer(replace(one_question(QUESTIONS[0], k=1), experts=("a",), reachable=("a",)))
+    assert free.text == "four four four"
+    assert bound.text == "four whoever asks may not ask 'b' whoever asks may not ask 'c'"
+
+
+def test_what_a_key_may_reach_is_settled_when_a_request_comes_in() -> None:
+    door, asked = Door(ServingConfig()), one_question("Hi")
+    assert door.narrowed(Key("k", "me"), asked, ["a", "b"]).reachable is None
+    for key in (Key("k", "me", allowed_experts=("a",)), Key("k", "me", denied_experts=("b",))):
+        narrowed = door.narrowed(key, asked, ["a", "b"])
+        assert (narrowed.reachable, narrowed.exclude) == (("a",), ("b",))
+    only = door.narrowed(Key("k", "me", allowed_experts=("a", "b")), asked, ["a", "b"])
+    assert (only.reachable, only.exclude) == (("a", "b"), ())  # one that comes by a reload meanwhile is none of them
