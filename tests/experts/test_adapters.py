@@ -127,8 +127,8 @@ def test_a_shipped_adapter_is_small_and_tells_how_it_was_made(name: str) -> None
 def test_an_adapter_can_be_trained_and_used(base: Path, tmp_path: Path) -> None:
     from experts.finetune import Recipe, fit_adapter
 
-    examples = [(task.query, task.answer) for task in generate("train", 8, families=("strings",))]
-    recipe = Recipe(steps=6, batch=4, learning_rate=3e-3)
+    examples = [(task.query, task.answer) for task in generate("train", 2, families=("strings",))]
+    recipe = Recipe(steps=3, batch=2, learning_rate=3e-3)
     report = fit_adapter(base, examples, tmp_path / "adapter", system="Answer briefly.", recipe=recipe)
     assert report["loss"][-1] < report["loss"][0]
     said = answers([ExpertSpec("e", BASE, "transformers", str(tmp_path / "adapter"))], ["Say hello."])
