@@ -38,7 +38,7 @@ bench: environment-dev  ## Measure the mixture against its experts
 
 conformance: environment-dev  ## Run tools of others against a live endpoint
 	@$(BIN)/python scripts/conformance.py
-	$(BIN)/pytest -m conformance tests/conformance
+	$(BIN)/pytest -m conformance tests/conformance tests/router/test_recorded_tables.py
 	COUNTERPOINT_SEQUENCES=1000 $(BIN)/pytest tests/serving/test_isolation.py
 	COUNTERPOINT_LAWS=2000 $(BIN)/pytest tests/experts/test_scheduler_laws.py
 

@@ -17,7 +17,7 @@ from serving.demo import MIXTURE
 
 @dataclass(frozen=True)
 class Live:
-    """The mixture that ships, up and running as `counterpoint chat` starts it."""
+    """The mixture that ships, up and running as `counterpoint chat` starts it, with room for both of its models at once."""
 
     url: str
     page: str
@@ -37,13 +37,15 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     (folder / "data").mkdir()
     (folder / "data" / "__init__.py").write_text("raise RuntimeError('the wrong data')")
     (folder / "app.py").write_text("raise RuntimeError('the wrong app')")
+    config = folder / "mixture.yaml"
+    config.write_text(MIXTURE.read_text() + "pool: {slots: 2}\n")
     port, page_port = free_port(), free_port()
     log = (folder / "log").open("w+")
     command = [
         str(Path(sys.executable).parent / "counterpoint"),
         "chat",
         "-c",
-        str(MIXTURE),
+        str(config),
         "--port",
         str(port),
         "--page-port",

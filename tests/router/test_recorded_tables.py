@@ -14,7 +14,8 @@ from serving.config import ASSETS
 from serving.evaluation.routing import Measured, report_json
 
 DATA = Path(os.environ.get("COUNTERPOINT_BENCH_DATA", "absent"))
-TABLES = ("mmlu_pro_small", "routerdc", "routellm")
+LONG = pytest.mark.conformance  # a minute or two of fitting each
+TABLES = ("mmlu_pro_small", pytest.param("routerdc", marks=LONG), pytest.param("routellm", marks=LONG))
 pytestmark = [
     pytest.mark.skipif(not DATA.is_dir(), reason="COUNTERPOINT_BENCH_DATA names no folder of recorded answers"),
     pytest.mark.timeout(600),
@@ -34,18 +35,21 @@ def test_the_first_choice_beats_the_best_single_expert_on_mmlu_pro() -> None:
     assert gap.low > 0, f"{gap}"
 
 
+@LONG
 def test_both_published_figures_are_reached_on_routerdc() -> None:
     measured = default_on("routerdc")
     assert by_task(measured, IN_DISTRIBUTION) >= 58.5
     assert by_task(measured, tuple(OUT_OF_DISTRIBUTION)) >= 45.8
 
 
+@LONG
 def test_on_routerdc_it_is_not_below_the_lookup_by_true_task() -> None:
     data, measured = bench("routerdc"), default_on("routerdc")
     gap = measured.versus(true_task(data, measured))
     assert gap.tie or gap.mean > 0, f"{gap}"
 
 
+@LONG
 @pytest.mark.parametrize(("task", "least"), [("mmlu", 0.64), ("gsm8k", 0.62)])
 def test_strong_and_weak_are_told_apart_better_than_by_length(task: str, least: float) -> None:
     measured, data = default_on("routellm"), bench("routellm")

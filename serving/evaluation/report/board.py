@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from data.records import CounterpointError
+from data.recorded import Recorded
+from data.records import CounterpointError, Message, Request
 from data.scores import pivot
 from serving.evaluation.rundata import RunData
 from serving.evaluation.systems import System, baselines
@@ -47,7 +49,7 @@ class Mixture:
         return found if isinstance(found, str) else ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Board:
     """All scores of a run of n questions.
 
@@ -97,6 +99,21 @@ class Board:
         sampled = next((one.system for one in made if one.name == SAMPLED), None)
         mixtures = tuple(one for one in made if one.name != SAMPLED)
         return cls(data, int(data.about.get("seed") or 0), ids, experts, truth, tuple(systems), sampled, mixtures)
+
+    @cached_property
+    def requests(self) -> list[Request]:
+        """Each question as it was asked."""
+        queries = self.data.questions["query"].astype(str)
+        return [Request(id, (Message("user", query),)) for id, query in zip(self.ids, queries, strict=True)]
+
+    @cached_property
+    def recorded(self) -> Recorded:
+        """What the experts answered alone.
+
+        Raises:
+            CounterpointError: Their answers were not recorded.
+        """
+        return Recorded(self.data.cells)
 
     @property
     def systems(self) -> list[System]:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from aggregator import KINDS, Aggregator, make_aggregator, settings_of
-from data.recorded import Recorded
-from data.records import CounterpointError, Message, Request, Route
+from data.records import CounterpointError, Route
 from router.policy import Policy, route_of
 from serving.config import AggregatorConfig, PolicyConfig
 from serving.evaluation.report.board import Board, Mixture
@@ -99,7 +98,7 @@ def _without(board: Board, mixture: Mixture, at: int, expert: str, policy: Polic
     """Whom it would ask if it did not have an expert."""
     scores = {name: score for name, score in mixture.predicted[at].items() if name != expert}
     if policy is not None:
-        return policy.choose(_request(board, at), scores)
+        return policy.choose(board.requests[at], scores)
     kept = [name for name in mixture.asked[at] if name != expert]
     rest = sorted((name for name in scores if name not in kept), key=lambda name: -scores[name])
     return route_of([*kept, *rest[: len(mixture.asked[at]) - len(kept)]], scores)
@@ -110,7 +109,7 @@ def _policy(board: Board, mixture: Mixture, asked: Sequence[int]) -> Policy | No
     section = (board.data.about.get("config") or {}).get("router")
     try:
         policy = PolicyConfig.model_validate((section or {}).get("policy", {})).build()
-        chosen = [policy.choose(_request(board, at), mixture.predicted[at]).experts == mixture.asked[at] for at in asked]
+        chosen = [policy.choose(board.requests[at], mixture.predicted[at]).experts == mixture.asked[at] for at in asked]
     except (CounterpointError, ValueError):
         return None
     return policy if section and all(chosen) else None
@@ -139,19 +138,15 @@ def _aggregator(board: Board, mixture: Mixture) -> Aggregator | None:
         raise NoReplayError(f"its aggregator cannot be made anew: {str(error).partition(chr(10))[0]}") from error
 
 
-def _request(board: Board, at: int) -> Request:
-    return Request(board.ids[at], (Message("user", str(board.data.questions["query"].iloc[at])),))
-
-
 def _played(board: Board, routes: dict[int, Route], aggregator: Aggregator) -> np.ndarray:
     """Scores of some questions by their routes, shape (n,), NaN on the others."""
     right = np.full(len(board.ids), np.nan)
     if not routes:
         return right
     try:
-        recorded = Recorded(board.data.cells)
+        recorded = board.recorded
         rows = [
-            (_request(board, at), route, [recorded.answer(board.ids[at], name) for name in route.experts]) for at, route in routes.items()
+            (board.requests[at], route, [recorded.answer(board.ids[at], name) for name in route.experts]) for at, route in routes.items()
         ]
         most = max(len(route.experts) for route in routes.values())
         work = aggregate_first("replayed", rows, most, aggregator, lambda request, final: recorded.score(request.id, final.expert))
