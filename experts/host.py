@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from data.records import Call, Done
 from experts.base import ExpertSpec
 from experts.outbox import Placed
 from experts.pool import ExpertPool, PoolSettings
-from experts.snapshot import snapshot
+from experts.snapshot import snapshot, together
+
+GONE_S = 10.0
+"""Seconds after which a gateway that has told no figures is taken to have ended; a living one tells them every two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class PoolHost:
     def __init__(self) -> None:
         self.pool: ExpertPool | None = None
         self._changing = asyncio.Lock()
+        self._told: dict[str, tuple[float, dict[str, Any]]] = {}
 
     @property
     def _pool(self) -> ExpertPool:
@@ -77,9 +82,17 @@ class PoolHost:
         refused = {name: wait for name in pool if (wait := pool.refused(name)) is not None}
         return PoolState(frozenset(name for name in pool if pool.is_broken(name)), pool.resident, refused, dict(pool.waiting()))
 
-    async def snapshot(self) -> dict[str, Any]:
-        """Give the pool's figures."""
-        return snapshot(self._pool)
+    async def snapshot(self, gateway: str, own: dict[str, Any]) -> dict[str, Any]:
+        """Give the pool's figures, with those of the calls that need no slot, which each gateway sends itself.
+
+        Args:
+            gateway: Who asks.
+            own: The figures of its own calls; the others' are as they told them last.
+        """
+        now = time.monotonic()
+        self._told[gateway] = now, own
+        self._told = {name: told for name, told in self._told.items() if now - told[0] < GONE_S}
+        return together([snapshot(self._pool), *(figures for _, figures in self._told.values())])
 
     async def expect(self, expert: str, calls: int) -> None:
         """Declare calls that others will cause later."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +110,7 @@ async def run_batch(
     on_line: Callable[[int, int], None],
     choose: Callable[[np.ndarray], Sequence[Sequence[int]]] | None = None,
     *,
-    narrowed: Callable[[Request], Request] = lambda request: request,
+    request_of: Callable[[ChatRequest, str], Request] | None = None,
 ) -> BatchReport:
     """Answer every line of a batch file once, across any number of runs.
 
@@ -122,16 +122,18 @@ async def run_batch(
         output: The output; where it is there, its lines are not asked again, except those that failed with a 5xx.
         on_line: Called with the number of finished lines and their total.
         choose: A policy for the file as a whole (`router/batch_policy.py`); None routes every line alone.
-        narrowed: Makes of a request what its owner may ask.
+        request_of: Makes a request of a body and an id, as its owner may ask it; None asks for nobody in particular.
 
     Raises:
         CounterpointError: The input cannot be read or the output not written.
     """
     lines = await asyncio.to_thread(read_batch, source)
+    asking = request_of or (lambda asked, id: asked.record(id, pipeline.name, list(pipeline.pool)))
     with Journal(output) as journal:
-        journal.drop(_may_heal)
-        known = {str(row.get("custom_id")) for row in journal.rows}
-        failed = sum(_is_error(row) for row in journal.rows)
+        rows = latest(journal.rows)
+        again = {str(row.get("custom_id")): row for row in rows if _may_heal(row)}  # each stays until its next row is there
+        known = {str(row.get("custom_id")) for row in rows} - again.keys()
+        failed = sum(_is_error(row) for row in rows if not _may_heal(row))
         resumed = sum(line.custom_id in known for line in lines)
         done = resumed
         on_line(done, len(lines))
@@ -143,14 +145,14 @@ async def run_batch(
             try:
                 if line.asked is None:
                     raise RequestError(line.error)
-                request = narrowed(line.asked.record(line.custom_id, pipeline.name, list(pipeline.pool)))
+                request = asking(line.asked, line.custom_id)
                 whole.append(request)
                 if line.custom_id not in known:
                     asked.append((line, line.asked, request))
             except CounterpointError as error:
                 if line.custom_id in known:
                     continue
-                journal.add(_broken(line.custom_id, str(error)))
+                journal.add(_after(again, _broken(line.custom_id, str(error))))
                 done, failed = done + 1, failed + 1
                 on_line(done, len(lines))
         # planned over the whole file, so that a run that goes on keeps to the plan of the first
@@ -169,10 +171,30 @@ async def run_batch(
                     used = trace.usage
                     spent = {"prompt_tokens": used.prompt_tokens, "completion_tokens": used.completion_tokens, "cost_usd": used.cost_usd}
                     row["counterpoint"] = spent | {"calls": used.calls}
-                await finished(asyncio.to_thread(journal.add, row))  # the disk must not hold up those who wait for an answer
+                await finished(asyncio.to_thread(journal.add, _after(again, row)))  # the disk must not hold up those who wait for an answer
                 done, failed = done + 1, failed + _is_error(row)
                 on_line(done, len(lines))
+    if again:
+        with Journal(output) as journal:
+            newest = {id(row) for row in latest(journal.rows)}
+            journal.drop(lambda row: id(row) not in newest)
     return BatchReport(len(lines), done, failed, resumed)
+
+
+def latest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last row of each line: of one that was asked again, the row before stands in the file until the run's end.
+
+    Example:
+        >>> latest([{"custom_id": "a", "n": 1}, {"custom_id": "b", "n": 1}, {"custom_id": "a", "n": 2}])
+        [{'custom_id': 'a', 'n': 2}, {'custom_id': 'b', 'n': 1}]
+    """
+    return [*{str(row.get("custom_id")): row for row in rows}.values()]
+
+
+def _after(earlier: Mapping[str, dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
+    """A row that tells, too, what the same line took when it failed before."""
+    parts = [each["counterpoint"] for each in (earlier.get(row["custom_id"], {}), row) if "counterpoint" in each]
+    return row | {"counterpoint": {name: sum(part[name] for part in parts) for name in parts[-1]}} if parts else row
 
 
 async def finished(work: Awaitable[T]) -> T:

@@ -19,7 +19,7 @@ from serving.control import SharedBuckets
 from serving.forgetting import expire_journals, journals_of
 from serving.keys import LOCAL, Key, Keys
 from serving.limits import Admission, Limiter
-from serving.protocol import explain_json
+from serving.protocol import Asked, explain_json
 from serving.store import Store, default_url
 from serving.tables import StoredTrace
 
@@ -49,6 +49,7 @@ class Door:
         self.store = None if url is None else Store(url)
         self.keys = None if self.store is None else Keys(self.store)
         self.limiter = None if self.store is None or not config.keys else Limiter(self.store, buckets)
+        self._local: Key | None = None
         if self.store is not None:
             self.store.book_holds(time.time() - LOST_DAYS * DAY_S)
 
@@ -57,7 +58,7 @@ class Door:
         if self.store is not None:
             self.store.close()
 
-    def key(self, header: str | None) -> Key:
+    async def key(self, header: str | None) -> Key:
         """Who asks, by the header `Authorization`.
 
         Raises:
@@ -65,7 +66,27 @@ class Door:
         """
         if self.keys is None:
             return Key(LOCAL, "without a key")
-        return self.keys.authorise(header) if self.config.keys else self.keys.local()
+        if self.config.keys:
+            return self.keys.authorise(header) if self.keys.at_hand(header) else await asyncio.to_thread(self.keys.authorise, header)
+        if self._local is None:
+            self._local = await asyncio.to_thread(self.keys.local)
+        return self._local
+
+    def requests(self, key: Key, asked: Asked, id: str, mixture: str, experts: Sequence[str]) -> list[Request]:
+        """What a body asks, as its key may ask it; of experts that the key may not reach it is told no name.
+
+        Args:
+            key: Who asks.
+            asked: The body.
+            id: The id of its answer.
+            mixture: The mixture's name.
+            experts: The mixture's experts.
+
+        Raises:
+            CounterpointError: It names a model or an expert that is not there for its key.
+        """
+        open_ = [name for name in experts if key.allows(name)]
+        return [self.narrowed(key, request, experts) for request in asked.records(id, mixture, open_)]
 
     def narrowed(self, key: Key, request: Request, experts: Sequence[str]) -> Request:
         """A request as its key may ask it: of the experts that it may reach, in its owner's name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import count
@@ -13,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from data.records import CounterpointError
 from experts.base import EngineError
 from experts.shared import SharedPool
-from experts.snapshot import snapshot, together
+from experts.snapshot import snapshot
 from serving.cache import Cache
 from serving.config import MixtureConfig
 from serving.control import SharedBuckets
@@ -44,6 +45,7 @@ class Gateway:
     """
 
     def __init__(self, config: MixtureConfig, pool: SharedPool | None = None, peers: Peers | None = None) -> None:
+        self.id = uuid.uuid4().hex
         self.config = config
         self.peers = peers
         self.pipeline = Pipeline.of(config, pool)
@@ -88,7 +90,7 @@ class Gateway:
         self.door.close()
 
     async def figures(self) -> dict[str, Any]:
-        """The pool's figures, as they are now; of experts that need no slot, this gateway's alone.
+        """The pool's figures, as they are now; what the other gateways did without a slot, as it was two seconds ago.
 
         Raises:
             EngineError: The shared pool cannot be reached.
@@ -96,7 +98,7 @@ class Gateway:
         pool = self.pipeline.pool
         if not isinstance(pool, SharedPool):
             return snapshot(pool)
-        return together([await _shared(pool.host.snapshot), snapshot(pool.local)])
+        return dict(await _shared(pool.host.snapshot, self.id, snapshot(pool.local)))
 
     async def samples(self) -> list[list[Metric]]:
         """What all processes of the endpoint have counted, for Prometheus.
@@ -153,9 +155,9 @@ class Gateway:
         return await self.jobs.cancel(key, id)
 
 
-async def _shared(method: Any) -> Any:
+async def _shared(method: Any, *args: Any) -> Any:
     """What a method of the shared pool gives."""
     try:
-        return await method.remote()
+        return await method.remote(*args)
     except Exception as error:  # Ray's, of many kinds
         raise EngineError(f"the shared pool cannot be reached ({type(error).__name__})") from error

@@ -11,18 +11,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data.records import CounterpointError, Request, Usage
-from serving.batch import URL, Line, finished, read_batch, run_batch
+from serving.batch import URL, Line, finished, latest, read_batch, run_batch
 from serving.database import StoreError
 from serving.door import Door, most_of
 from serving.forgetting import files_of, under_way
 from serving.journal import JournalBusy, alone, read_rows
 from serving.keys import Key
 from serving.pipeline import Pipeline, RequestError
-from serving.protocol import with_defaults
+from serving.protocol import ChatRequest, with_defaults
 from serving.store import Store
 from serving.tables import Batch, Spend, StoredFile
 
@@ -137,21 +138,26 @@ class Jobs:
         source.write_bytes(b"\n".join(_with_defaults(line, key.defaults) for line in content.split(b"\n")) if key.defaults else content)
         return source
 
-    def _narrowed(self, key: Key, request: Request) -> Request:
-        return self.door.narrowed(key, request, list(self.pipeline.pool))
+    def _request(self, key: Key, asked: ChatRequest, id: str) -> Request:
+        """What a line asks, as its key may ask it.
+
+        Raises:
+            CounterpointError: It names a model or an expert that is not there for its key.
+        """
+        request, *_ = self.door.requests(key, asked, id, self.pipeline.name, list(self.pipeline.pool))
+        return request
 
     async def _plan(self, key: Key, lines: Sequence[Line]) -> tuple[dict[str, str], Usage]:
         """What the batch will ask whom, how long that may take, and the most that it can use."""
         calls: Counter[str] = Counter()
         most = Usage()
-        names = list(self.pipeline.pool)
         for number, line in enumerate(lines):
             if number % NOTED == 0:
                 await asyncio.sleep(0)  # others want their answers meanwhile
             try:
                 if line.asked is None:
                     continue
-                request = self._narrowed(key, line.asked.record(line.custom_id, self.pipeline.name, names))
+                request = self._request(key, line.asked, line.custom_id)
                 route = self.pipeline.route(request)
                 request = self.pipeline.limited(request, route)
             except CounterpointError:  # told in its own line
@@ -212,7 +218,7 @@ class Jobs:
             if not source.exists():
                 content = await asyncio.to_thread(self.store.file_content, key.id, batch.input_file_id)
                 await asyncio.to_thread(self._write, key, id, content or b"")
-            await run_batch(self.pipeline, source, output, noted, narrowed=lambda request: self._narrowed(key, request))
+            await run_batch(self.pipeline, source, output, noted, request_of=partial(self._request, key))
             await ended("completed")
         except asyncio.CancelledError:
             if not self._stopping:  # asked for by its owner; else the endpoint ends, and the next one goes on
@@ -230,7 +236,7 @@ class Jobs:
         """File what was answered, book what it took, and say that it has ended; who calls it holds the batch's lock."""
         output, now = self.folder / f"{id}.out.jsonl", int(time.time())
         try:
-            rows = read_rows(output) if output.exists() and output.stat().st_size else []
+            rows = latest(read_rows(output)) if output.exists() and output.stat().st_size else []
         except CounterpointError:  # cut off in its first line
             rows = []
         parts: dict[str, list[dict[str, Any]]] = {"output": [], "error": []}
@@ -245,10 +251,10 @@ class Jobs:
                 changes[f"{name}_file_id"] = self._file(key, f"{id}_{name}.jsonl", part).id
         total = (batch.request_counts or {}).get("total", len(rows)) if batch is not None else len(rows)
         counts = {"total": total, "completed": len(parts["output"]), "failed": len(parts["error"])}
-        self.store.change_batch(key.id, id, request_counts=counts, **changes)
         spent = [row["counterpoint"] for row in rows if "counterpoint" in row]
         usd, read, written = (sum(part[name] for part in spent) for name in ("cost_usd", "prompt_tokens", "completion_tokens"))
-        self.store.settle(key.id, Spend(usd, read, written, 1), id if key.budget_usd is not None else None)
+        used = Spend(usd, read, written, 1)
+        self.store.end_batch(key.id, id, used, held=key.budget_usd is not None, request_counts=counts, **changes)
         self._clear(id)
 
     def _clear(self, id: str) -> None:
@@ -258,7 +264,8 @@ class Jobs:
 
     def _file(self, key: Key, name: str, rows: Sequence[dict[str, Any]]) -> StoredFile:
         content = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-        return self.store.add_file(key.id, f"file-{uuid.uuid4().hex}", name, "batch_output", content)
+        same = uuid.uuid5(uuid.NAMESPACE_OID, name)  # whoever is killed between the files and the end files them again
+        return self.store.add_file(key.id, f"file-{same.hex}", name, "batch_output", content)
 
 
 def _with_defaults(line: bytes, defaults: Mapping[str, Any]) -> bytes:

@@ -207,9 +207,8 @@ class Keys:
 
     def find(self, secret: str) -> Key | None:
         """The key of a secret, or None; revoked, expired, unknown and malformed secrets all take the same steps."""
-        parts = _SECRET.fullmatch(secret)
-        id, token = (parts[1], parts[2]) if parts else ("-", "")
-        known = self._read(id)
+        id, token = _parts(secret)
+        known = self._remembered(id) or self._read(id)
         right = hmac.compare_digest(_digest(token, known.salt), known.digest)
         open_ = known.key is not None and known.key.valid(self._now())
         return known.key if right & open_ else None
@@ -220,11 +219,14 @@ class Keys:
         Raises:
             Unauthorised: It opens nothing.
         """
-        scheme, _, secret = (header or "").partition(" ")
-        key = self.find(secret.strip() if scheme.lower() == "bearer" else "")
+        key = self.find(_bearer(header))
         if key is None:
             raise Unauthorised
         return key
+
+    def at_hand(self, header: str | None) -> bool:
+        """Whether `authorise` would now answer without a look into the store."""
+        return self._remembered(_parts(_bearer(header))[0]) is not None
 
     def revoke(self, id: str) -> None:
         """End a key; one that has ended already stays so.
@@ -267,14 +269,18 @@ class Keys:
             assert row is not None
         return _key(row)
 
-    def _read(self, id: str) -> _Known:
-        """A key as it is in the store now or was a moment ago; ids that nobody has are remembered too, and found as fast."""
-        changes, now = self._store.key_changes, self._clock()
+    def _remembered(self, id: str) -> _Known | None:
+        """A key as it was a moment ago, or None."""
         with self._lock:
             known = self._known.get(id)
-            if known is not None and known.changes == changes and now - known.read_at < FRESH_S:
-                self._known.move_to_end(id)
-                return known
+            if known is None or known.changes != self._store.key_changes or self._clock() - known.read_at >= FRESH_S:
+                return None
+            self._known.move_to_end(id)
+            return known
+
+    def _read(self, id: str) -> _Known:
+        """A key as it is in the store now; ids that nobody has are remembered too, and found as fast."""
+        changes, now = self._store.key_changes, self._clock()
         row = self._store.key(id)
         if row is None or not row["digest"]:
             known = _Known(None, bytes(16), bytes(32), changes, now)
@@ -292,6 +298,18 @@ def _key(row: Mapping[str, Any]) -> Key:
     allowed = row["allowed_experts"]
     shown = {name: value for name, value in row.items() if name not in ("salt", "digest")}
     return Key(**shown | {"allowed_experts": None if allowed is None else tuple(allowed), "denied_experts": tuple(row["denied_experts"])})
+
+
+def _bearer(header: str | None) -> str:
+    """The secret in a header `Authorization`, empty where there is none."""
+    scheme, _, secret = (header or "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
+
+
+def _parts(secret: str) -> tuple[str, str]:
+    """A secret's id and token; of one that is none, an id that nobody has."""
+    parts = _SECRET.fullmatch(secret)
+    return (parts[1], parts[2]) if parts else ("-", "")
 
 
 def _digest(token: str, salt: bytes) -> bytes:

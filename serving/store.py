@@ -172,16 +172,20 @@ class Store:
         Returns:
             Whether it was added: a hold is settled once.
         """
-        day = datetime.fromtimestamp(time.time() if at is None else at, UTC).date().isoformat()
-        columns = asdict(used)
-        sums = {"usd_nano": _nano(columns.pop("usd")), **columns}
         with self._writing() as connection:
             if hold is not None and not connection.execute(_delete(tables.holds, owner, tables.holds.c.id == hold)).rowcount:
                 return False
-            add = _upsert(connection, tables.spend).values(owner=owner, day=day, **sums)
-            columns_now = {name: tables.spend.c[name] + add.excluded[name] for name in sums}
-            connection.execute(add.on_conflict_do_update(index_elements=["owner", "day"], set_=columns_now))
+            self._book(connection, owner, used, time.time() if at is None else at)
         return True
+
+    @staticmethod
+    def _book(connection: Connection, owner: str, used: Spend, at: float) -> None:
+        """Add to what a key has spent on the UTC day of a time."""
+        columns = asdict(used)
+        sums = {"usd_nano": _nano(columns.pop("usd")), **columns}
+        add = _upsert(connection, tables.spend).values(owner=owner, day=datetime.fromtimestamp(at, UTC).date().isoformat(), **sums)
+        columns_now = {name: tables.spend.c[name] + add.excluded[name] for name in sums}
+        connection.execute(add.on_conflict_do_update(index_elements=["owner", "day"], set_=columns_now))
 
     def release(self, owner: str, hold: str) -> bool:
         """Give up a hold of a request that was never begun, and say whether there was one."""
@@ -304,6 +308,27 @@ class Store:
                 which = [tables.batches.c.id == id, *([tables.batches.c.status.in_(RUNNING)] if running else [])]
                 connection.execute(_update(tables.batches, owner, *which).values(**changes))
         return self.batch(owner, id)
+
+    def end_batch(self, owner: str, id: str, used: Spend, *, held: bool, **changes: Any) -> bool:
+        """Change a batch that runs to one that has ended, and book what it took: both or neither.
+
+        Args:
+            owner: The key.
+            id: The batch.
+            used: What it took.
+            held: Whether a hold of its id was set aside; one that is gone has been booked.
+            changes: Its fields, as in `change_batch`.
+
+        Returns:
+            Whether it ran until now.
+        """
+        with self._writing() as connection:
+            which = (tables.batches.c.id == id, tables.batches.c.status.in_(RUNNING))
+            if not connection.execute(_update(tables.batches, owner, *which).values(**changes)).rowcount:
+                return False
+            if connection.execute(_delete(tables.holds, owner, tables.holds.c.id == id)).rowcount or not held:
+                self._book(connection, owner, used, time.time())
+        return True
 
     def batch(self, owner: str, id: str) -> Batch | None:
         """One batch."""

@@ -30,7 +30,7 @@ def gateway_of(http: HTTPRequest) -> Gateway:
     return gateway
 
 
-def key_of(http: HTTPRequest) -> Key:
+async def key_of(http: HTTPRequest) -> Key:
     """Who asks.
 
     Raises:
@@ -43,7 +43,7 @@ def key_of(http: HTTPRequest) -> Key:
     origin = http.headers.get("origin")
     if not serving.keys and origin is not None and not _is_here(origin):
         raise CounterpointError("a page of another site may not ask this endpoint without a key")
-    key = door.key(http.headers.get("authorization"))
+    key = await door.key(http.headers.get("authorization"))
     account().key = key.id
     return key
 

@@ -44,12 +44,12 @@ async def complete(http: HTTPRequest) -> Response:
 
 
 async def _complete(http: HTTPRequest, kind: type[ChatRequest] | type[CompletionRequest], prefix: str) -> Response:
-    id, gateway, key = f"{prefix}-{uuid.uuid4().hex}", gateway_of(http), key_of(http)
+    id, gateway, key = f"{prefix}-{uuid.uuid4().hex}", gateway_of(http), await key_of(http)
     pipeline, door = gateway.pipeline, gateway.door
     asked = await _parsed(kind, with_defaults(await body_of(http), key.defaults))
     experts, told = list(pipeline.pool), account()
     told.asked(id, asked.model, [pipeline.name, *experts], asked.stream)
-    requests = [door.narrowed(key, one, experts) for one in asked.records(id, pipeline.name, experts)]
+    requests = door.requests(key, asked, id, pipeline.name, experts)
     recall = Recall(gateway.cache, pipeline, key.id, requests, http.headers.get("cache-control", ""))
     with tracing.span("route", kind=getattr(pipeline.router, "kind", "none"), policy=type(pipeline.policy).__name__) as span:
         routes = [pipeline.route(request) for request in requests]

@@ -59,7 +59,7 @@ class ChangeBody(_Body):
 @router.post("/v1/conversations", openapi_extra=told(shapes.Conversation, body=CreateBody))
 async def create(http: HTTPRequest) -> Response:
     """Keep a new conversation."""
-    owner, kept = _kept(http)
+    owner, kept = await _kept(http)
     asked = parse(CreateBody, await body_of(http))
     made = await asyncio.to_thread(kept.create, owner, asked.title, _rows(asked.messages))
     return JSONResponse(conversation_json(made))
@@ -68,7 +68,7 @@ async def create(http: HTTPRequest) -> Response:
 @router.get("/v1/conversations", openapi_extra=told(shapes.Conversations, takes=("limit", "after", "q")))
 async def conversations(http: HTTPRequest) -> Response:
     """List the caller's own conversations without their messages, the one that changed last first; `q` searches titles and messages."""
-    owner, kept = _kept(http)
+    owner, kept = await _kept(http)
     (limit, after), sought = page_of(http), http.query_params.get("q") or None
     if sought is not None and len(sought) > MOST_SOUGHT:
         raise RequestError(f"q: wanted at most {MOST_SOUGHT} characters, not {len(sought)}")
@@ -78,7 +78,7 @@ async def conversations(http: HTTPRequest) -> Response:
 @router.get("/v1/conversations/{id}", openapi_extra=told(shapes.Conversation, fails=(404, 405)))
 async def conversation(http: HTTPRequest, id: str) -> Response:
     """Give one of the caller's own conversations."""
-    owner, kept = _kept(http)
+    owner, kept = await _kept(http)
     found = await asyncio.to_thread(kept.get, owner, id)
     return unknown("conversation", id) if found is None else JSONResponse(conversation_json(found))
 
@@ -86,7 +86,7 @@ async def conversation(http: HTTPRequest, id: str) -> Response:
 @router.patch("/v1/conversations/{id}", openapi_extra=told(shapes.Conversation, body=ChangeBody, fails=(404, 405)))
 async def change(http: HTTPRequest, id: str) -> Response:
     """Change the title of one of the caller's own conversations, replace its messages, or append some."""
-    owner, kept = _kept(http)
+    owner, kept = await _kept(http)
     asked = parse(ChangeBody, await body_of(http))
     messages = None if asked.messages is None else _rows(asked.messages)
     found = await asyncio.to_thread(kept.change, owner, id, title=asked.title, messages=messages, append=_rows(asked.append))
@@ -96,18 +96,18 @@ async def change(http: HTTPRequest, id: str) -> Response:
 @router.delete("/v1/conversations/{id}", openapi_extra=told(shapes.Deleted, fails=(404, 405)))
 async def delete(http: HTTPRequest, id: str) -> Response:
     """Delete one of the caller's own conversations."""
-    owner, kept = _kept(http)
+    owner, kept = await _kept(http)
     gone = await asyncio.to_thread(kept.delete, owner, id)
     return JSONResponse({"id": id, "object": "counterpoint.conversation", "deleted": True}) if gone else unknown("conversation", id)
 
 
-def _kept(http: HTTPRequest) -> tuple[str, Conversations]:
+async def _kept(http: HTTPRequest) -> tuple[str, Conversations]:
     """Who asks, and the conversations.
 
     Raises:
         CounterpointError: This endpoint keeps none.
     """
-    key, store = key_of(http), gateway_of(http).door.store
+    key, store = await key_of(http), gateway_of(http).door.store
     if store is None:
         raise CounterpointError("conversations are kept where serving.store names a place; this endpoint has none")
     return key.id, Conversations(store)

@@ -19,7 +19,7 @@ router = APIRouter()
 async def trace(http: HTTPRequest, id: str) -> Response:
     """Tell how one of the caller's own answers came about."""
     door = gateway_of(http).door
-    found = await door.trace(key_of(http), id)
+    found = await door.trace(await key_of(http), id)
     if found is None:
         return _without_trace(door, id)
     return JSONResponse({"id": id, "object": "counterpoint.trace", "created": int(found.at), **found.body})
@@ -28,7 +28,7 @@ async def trace(http: HTTPRequest, id: str) -> Response:
 @router.post("/v1/feedback", openapi_extra=told(shapes.FeedbackTaken, body=FeedbackBody, fails=(404,)))
 async def feedback(http: HTTPRequest) -> Response:
     """Take what somebody thinks of an answer of theirs; aggregators that learn from that do so."""
-    gateway, key = gateway_of(http), key_of(http)
+    gateway, key = gateway_of(http), await key_of(http)
     given = parse(FeedbackBody, await body_of(http))
     kept = await gateway.door.feedback(key, given.id, given.score, given.comment)
     learned = await gateway.learn(given.id, given.score) if kept or gateway.door.store is None else False

@@ -33,7 +33,7 @@ router = APIRouter()
 @router.post("/v1/files", openapi_extra=told(shapes.File, body={"multipart/form-data": UPLOAD}))
 async def upload(http: HTTPRequest) -> Response:
     """Keep a file for a batch."""
-    key, (_, store) = key_of(http), kept_by(http)
+    key, (_, store) = await key_of(http), kept_by(http)
     length = http.headers.get("content-length", "")
     if not length.isdigit() or int(length) > MAX_FILE_BYTES:
         raise CounterpointError(f"a file is sent with its length, at most {MAX_FILE_BYTES} bytes")
@@ -51,7 +51,7 @@ async def upload(http: HTTPRequest) -> Response:
 @router.get("/v1/files", openapi_extra=told(shapes.Files, takes=("limit", "after")))
 async def files(http: HTTPRequest) -> Response:
     """List the caller's own files."""
-    key, (_, store) = key_of(http), kept_by(http)
+    key, (_, store) = await key_of(http), kept_by(http)
     limit, after = page_of(http)
     return paged(await asyncio.to_thread(store.files, key.id, limit + 1, after), limit, file_json)
 
@@ -59,7 +59,7 @@ async def files(http: HTTPRequest) -> Response:
 @router.get("/v1/files/{id}", openapi_extra=told(shapes.File, fails=(404, 405)))
 async def file(http: HTTPRequest, id: str) -> Response:
     """Tell of one of the caller's own files."""
-    key, (_, store) = key_of(http), kept_by(http)
+    key, (_, store) = await key_of(http), kept_by(http)
     found = await asyncio.to_thread(store.file, key.id, id)
     return unknown("file", id) if found is None else JSONResponse(file_json(found))
 
@@ -67,7 +67,7 @@ async def file(http: HTTPRequest, id: str) -> Response:
 @router.get("/v1/files/{id}/content", openapi_extra=told({"application/jsonl": {"type": "string"}}, fails=(404, 405)))
 async def content(http: HTTPRequest, id: str) -> Response:
     """Give what one of the caller's own files holds."""
-    key, (_, store) = key_of(http), kept_by(http)
+    key, (_, store) = await key_of(http), kept_by(http)
     found = await asyncio.to_thread(store.file_content, key.id, id)
     return unknown("file", id) if found is None else Response(found, media_type="application/jsonl")
 
@@ -75,6 +75,6 @@ async def content(http: HTTPRequest, id: str) -> Response:
 @router.delete("/v1/files/{id}", openapi_extra=told(shapes.Deleted, fails=(404, 405)))
 async def delete_file(http: HTTPRequest, id: str) -> Response:
     """Delete one of the caller's own files."""
-    key, (_, store) = key_of(http), kept_by(http)
+    key, (_, store) = await key_of(http), kept_by(http)
     gone = await asyncio.to_thread(store.delete_file, key.id, id)
     return JSONResponse({"id": id, "object": "file", "deleted": True}) if gone else unknown("file", id)

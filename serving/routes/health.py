@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse, Response
 from serving import shapes
 from serving.metrics import exposition
 from serving.operations import told
-from serving.protocol import error_json
-from serving.routes.common import gateway_of, key_of
+from serving.routes.admins import refusal
+from serving.routes.common import gateway_of
 
 router = APIRouter()
 
@@ -34,8 +34,7 @@ async def readyz(http: HTTPRequest) -> Response:
 @router.get("/metrics", openapi_extra=told({"text/plain": {"type": "string"}}, fails=(403,)))
 async def metrics(http: HTTPRequest) -> Response:
     """Give the figures of all gateways and of the pool to Prometheus; where keys are wanted, to an admin's."""
-    gateway = gateway_of(http)
-    if gateway.config.serving.keys and not key_of(http).admin:
-        return JSONResponse(error_json("the figures are for keys of admins", code="forbidden"), 403)
-    text, kind = exposition(*await gateway.samples())
+    if (refused := await refusal(http)) is not None:
+        return refused
+    text, kind = exposition(*await gateway_of(http).samples())
     return Response(text, media_type=kind)

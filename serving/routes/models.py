@@ -19,7 +19,7 @@ router = APIRouter()
 @router.get("/v1/models", openapi_extra=told(shapes.Models))
 async def models(http: HTTPRequest) -> Response:
     """List the mixture, and each expert that may be asked."""
-    key, pipeline = key_of(http), gateway_of(http).pipeline
+    key, pipeline = await key_of(http), gateway_of(http).pipeline
     names = [pipeline.name, *(name for name in pipeline.pool if key.allows(name))]
     return JSONResponse({"object": "list", "data": [_model(name) for name in names]})
 
@@ -27,7 +27,7 @@ async def models(http: HTTPRequest) -> Response:
 @router.get("/v1/models/{id}", openapi_extra=told(shapes.Model, fails=(404,)))
 async def model(http: HTTPRequest, id: str) -> Response:
     """Tell of the mixture, or of an expert that may be asked."""
-    key, pipeline = key_of(http), gateway_of(http).pipeline
+    key, pipeline = await key_of(http), gateway_of(http).pipeline
     if id == pipeline.name or (id in pipeline.pool and key.allows(id)):
         return JSONResponse(_model(id))
     return JSONResponse(error_json(f"no model is called {id[:80]!r}", code="model_not_found"), 404)
@@ -40,9 +40,8 @@ def _model(name: str) -> dict[str, object]:
 @router.post("/v1/route", openapi_extra=told(shapes.RouteAnswer, body=ChatRequest, fails=(404,)))
 async def route(http: HTTPRequest) -> Response:
     """Say who would be asked, and why, without asking anybody."""
-    key, gateway = key_of(http), gateway_of(http)
+    key, gateway = await key_of(http), gateway_of(http)
     asked = parse_chat(with_defaults(await body_of(http), key.defaults))
-    experts = list(gateway.pipeline.pool)
-    request = asked.record(f"route-{uuid.uuid4().hex}", gateway.pipeline.name, experts)
-    request = gateway.door.narrowed(key, request, experts)
-    return JSONResponse({"object": "counterpoint.route", "model": asked.model, **route_json(gateway.pipeline.route(request))})
+    pipeline, id = gateway.pipeline, f"route-{uuid.uuid4().hex}"
+    request, *_ = gateway.door.requests(key, asked, id, pipeline.name, list(pipeline.pool))
+    return JSONResponse({"object": "counterpoint.route", "model": asked.model, **route_json(pipeline.route(request))})

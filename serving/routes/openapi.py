@@ -16,7 +16,7 @@ router = APIRouter()
 @router.get("/openapi.json", openapi_extra=told({"application/json": {"type": "object"}}))
 async def openapi(http: HTTPRequest) -> Response:
     """Describe all paths, as OpenAPI does; where keys are wanted, to any valid one."""
-    key_of(http)
+    await key_of(http)
     state = http.app.state
     if not hasattr(state, "document"):
         state.document = document(http.app.routes, keys=gateway_of(http).config.serving.keys)

@@ -20,7 +20,7 @@ router = APIRouter()
 @router.get("/v1/pool", openapi_extra=told(shapes.Pool, takes=("since",), fails=(403,)))
 async def pool(http: HTTPRequest) -> Response:
     """Give the pool's figures and the samples of the last minutes; with `since`, only those after that time."""
-    if (refused := refusal(http)) is not None:
+    if (refused := await refusal(http)) is not None:
         return refused
     history, since = gateway_of(http).history, _since(http)
     figures = await gateway_of(http).figures()

@@ -29,7 +29,7 @@ class TryBody(BaseModel):
 @router.get("/v1/routers", openapi_extra=told(shapes.Routers, fails=(403,)))
 async def routers(http: HTTPRequest) -> Response:
     """Tell of the mixture's router: its profile, its map, what drift the traffic shows, and feedback by first choice."""
-    if (refused := refusal(http)) is not None:
+    if (refused := await refusal(http)) is not None:
         return refused
     return JSONResponse({"object": "counterpoint.routers", **await gateway_of(http).outlook.described()})
 
@@ -37,7 +37,7 @@ async def routers(http: HTTPRequest) -> Response:
 @router.post("/v1/routers/try", openapi_extra=told(shapes.Tried, body=TryBody, fails=(403,)))
 async def try_routers(http: HTTPRequest) -> Response:
     """Score a text by each router, and tell where it lies; nobody is asked, and it is not kept."""
-    if (refused := refusal(http)) is not None:
+    if (refused := await refusal(http)) is not None:
         return refused
     asked = parse(TryBody, await body_of(http))
     return JSONResponse({"object": "counterpoint.routers.try", **await gateway_of(http).outlook.tried(asked.text)})

@@ -35,7 +35,7 @@ REPORT = {kind: {"type": "string"} for kind in ("text/html", "text/markdown")}
 @router.get("/v1/runs", openapi_extra=told(shapes.Runs, takes=("limit", "after"), fails=(403,)))
 async def list_of_runs(http: HTTPRequest) -> Response:
     """List the runs, newest first, those that cannot be read last with the reason."""
-    if (refused := refusal(http)) is not None:
+    if (refused := await refusal(http)) is not None:
         return refused
     folder, (limit, after) = _folder(http), page_of(http)
     found = await asyncio.to_thread(runs.list_runs, folder)
@@ -48,7 +48,7 @@ async def list_of_runs(http: HTTPRequest) -> Response:
 @router.get("/v1/runs/compare", openapi_extra=told(shapes.Comparison, takes=("a", "b"), fails=(403, 404)))
 async def compare(http: HTTPRequest) -> Response:
     """Compare two runs, system by system."""
-    if (refused := refusal(http)) is not None:
+    if (refused := await refusal(http)) is not None:
         return refused
     folder, ids = _folder(http), [http.query_params.get(name) for name in ("a", "b")]
     a, b = ids
@@ -64,7 +64,7 @@ async def compare(http: HTTPRequest) -> Response:
 @router.get("/v1/runs/{id}", openapi_extra=told(shapes.Run, fails=(403, 404, 405)))
 async def run(http: HTTPRequest, id: str) -> Response:
     """Give what a run found: its figures, each system by category, its report."""
-    if (refused := refusal(http)) is not None:
+    if (refused := await refusal(http)) is not None:
         return refused
     folder = _folder(http)
     if not runs.has_run(folder, id):
@@ -75,7 +75,7 @@ async def run(http: HTTPRequest, id: str) -> Response:
 @router.get("/v1/runs/{id}/report", openapi_extra=told(REPORT, takes=("format",), fails=(403, 404, 405)))
 async def report(http: HTTPRequest, id: str) -> Response:
     """Give a run's report as it stands, `?format=md` or `html`."""
-    if (refused := refusal(http)) is not None:
+    if (refused := await refusal(http)) is not None:
         return refused
     folder, form = _folder(http), http.query_params.get("format", "html")
     if form not in ("md", "html"):

@@ -16,6 +16,7 @@ from experts.host import PoolHost
 from experts.pool import PoolSettings
 from experts.shared import SharedPool
 from experts.slot import start_ray
+from experts.snapshot import snapshot
 
 pytestmark = pytest.mark.slow
 RULES = [
@@ -92,8 +93,11 @@ async def test_words_and_ends_are_those_of_a_pool_of_ones_own() -> None:
                 assert (await pool.answer(call(name, "2"))).text == "it is hello"
                 failed = await pool.answer(call(name, "3", "bad"))
                 assert "told to fail" in (failed.error or "")
-        figures = await host.snapshot.remote()
-        assert "here" not in str(figures)  # it is asked in the gateways themselves
+        for gateway, pool in zip("vw", pools, strict=True):
+            assert snapshot(pool.local)["experts"]["here"]["answered"] == 2  # it is asked in the gateways themselves
+            figures = await host.snapshot.remote(gateway, snapshot(pool.local))
+        assert {name: each["answered"] for name, each in figures["experts"].items()} == dict.fromkeys(("a", "b", "here"), 4)
+        assert (await host.snapshot.remote("w", snapshot(pools[1].local)))["experts"] == figures["experts"]  # not counted twice
 
 
 async def test_calls_of_several_gateways_are_grouped_by_one_scheduler() -> None:
@@ -101,7 +105,7 @@ async def test_calls_of_several_gateways_are_grouped_by_one_scheduler() -> None:
         calls = [(pool, call("ab"[at % 2], f"{number}.{at}")) for at in range(10) for number, pool in enumerate(pools)]
         answers = await asyncio.gather(*(pool.answer(each) for pool, each in calls))
         assert {answer.text for answer in answers} == {"it is hello"}
-        assert (await host.snapshot.remote())["counters"]["loads"] <= 4  # of 30 calls that alternate
+        assert (await host.snapshot.remote("w", snapshot(pools[0].local)))["counters"]["loads"] <= 4  # of 30 calls that alternate
 
 
 async def test_a_caller_that_leaves_frees_its_place() -> None:

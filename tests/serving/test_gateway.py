@@ -155,11 +155,13 @@ async def test_a_key_reaches_only_the_experts_that_it_may_ask(store: str) -> Non
         models = (await client.get("/v1/models", headers=mine)).json()["data"]
         answer = (await client.post("/v1/chat/completions", json=chat(FRANCE, counterpoint={"explain": True}), headers=mine)).json()
         named = await client.post("/v1/chat/completions", json=chat(FRANCE) | {"model": "a"}, headers=mine)
+        other = await client.post("/v1/route", json=chat(FRANCE) | {"model": "c"}, headers=mine)
         wished = await client.post("/v1/chat/completions", json=chat(FRANCE, counterpoint={"experts": ["a", "b"]}), headers=mine)
     assert [model["id"] for model in models] == ["mix", "b"]
     assert [part["expert"] for part in answer["counterpoint"]["answers"]] == ["b"]
-    for refused in (named, wished):
-        assert (refused.status_code, "this key may not ask 'a'" in refused.json()["error"]["message"]) == (400, True)
+    assert (wished.status_code, "this key may not ask 'a'" in wished.json()["error"]["message"]) == (400, True)
+    for refused, name in ((named, "a"), (other, "c")):  # one that it may not reach is for it as one that is not there
+        assert (refused.status_code, refused.json()["error"]["message"]) == (404, f"no model is called '{name}'; there are mix, b")
 
 
 async def test_a_keys_defaults_hold_where_a_request_sets_none(store: str) -> None:

@@ -98,6 +98,10 @@ def test_two_gateways_answer_alike_and_their_figures_add_up(endpoint: Endpoint) 
     figures = endpoint.call("GET", "/metrics").text
     answered = [line for line in figures.splitlines() if line.startswith("counterpoint_answers_total")]
     assert {line.split()[0].split('"')[1]: float(line.split()[1]) for line in answered} == {"a": 20.0, "b": 20.0}
+    time.sleep(2.5)  # each gateway tells the others so often what it did without a slot, as for b
+    for _ in range(6):
+        experts = endpoint.call("GET", "/v1/pool").json()["experts"]
+        assert {name: figures["answered"] for name, figures in experts.items()} == {"a": 20, "b": 20}
 
 
 def test_a_keys_rate_holds_over_all_gateways(endpoint: Endpoint) -> None:

@@ -10,6 +10,7 @@ from serving.gateway import Gateway
 from serving.jobs import Jobs
 from serving.keys import LOCAL, Key, Keys
 from serving.store import Store, StoreError
+from serving.tables import Spend
 from tests.serving.test_gateway import FRANCE, chat, made_key, served
 
 SLOW = [{"match": "slow", "say": "late", "delay_s": 30}, {"match": "capital of France", "say": "Paris"}, {"match": "break", "fail": "told"}]
@@ -91,6 +92,30 @@ async def test_a_batch_goes_on_after_the_endpoint_has_ended_and_asks_no_line_twi
         SLOW[0]["delay_s"] = 30
     assert batch["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
     assert sorted(json.loads(row)["custom_id"] for row in rows) == ["line-0", "line-1", "line-2"]
+
+
+async def test_what_a_line_took_when_it_failed_is_paid_though_it_is_asked_again(url: str) -> None:
+    mine = made_key(url, budget_usd=1.0)
+    async with served(**settings(url, keys=True)) as client:
+        id = (await begun(client, lines("a slow one", FRANCE), mine))["id"]
+        await asyncio.sleep(0.3)
+    failed = {"custom_id": "line-0", "response": {"status_code": 502, "body": {}}, "error": None}
+    took = {"prompt_tokens": 1000, "completion_tokens": 7, "cost_usd": 0.25, "calls": 2}
+    with (journals_of(url) / f"{id}.out.jsonl").open("a") as journal:
+        journal.write(json.dumps(failed | {"counterpoint": took}) + "\n")
+    for delay, status in ((30, "in_progress"), (0, "completed")):  # once more cut off before the line is answered
+        SLOW[0]["delay_s"] = delay
+        try:
+            async with served(**settings(url, keys=True)) as client:
+                await asyncio.sleep(0.3)
+                batch = await ended(client, id, mine) if not delay else (await client.get(f"/v1/batches/{id}", headers=mine)).json()
+        finally:
+            SLOW[0]["delay_s"] = 30
+        assert batch["status"] == status
+    assert batch["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+    with Store(url) as opened:
+        spent = opened.spend(Keys(opened).list()[0].id)
+    assert (0.25 < spent.usd < 0.26, spent.prompt_tokens > 1000, spent.requests) == (True, True, 1)
 
 
 async def test_a_cancelled_batch_keeps_what_was_answered(url: str) -> None:
@@ -192,6 +217,29 @@ async def test_a_batch_waits_while_its_store_is_away_and_is_gone_on_with(url: st
         assert (await client.get(f"/v1/batches/{id}")).json()["status"] == "in_progress"
         await gateway._resume()
         assert (await ended(client, id))["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+
+
+async def test_a_batch_cut_off_at_its_very_end_is_filed_and_booked_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise StoreError("the store is away")
+
+    mine = made_key(url, budget_usd=1.0)
+    async with served(**settings(url, keys=True)) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "end_batch", away)
+            id = (await begun(client, lines(FRANCE), mine))["id"]
+            await asyncio.sleep(0.5)
+        await gateway_of(client)._resume()
+        batch = await ended(client, id, mine)
+        files = (await client.get("/v1/files", headers=mine)).json()["data"]
+        with Store(url) as opened:
+            owner = Keys(opened).list()[0].id
+            spent = opened.spend(owner)
+            assert not opened.end_batch(owner, id, Spend(1.0, 1, 1, 1), held=True, status="failed")  # it has ended
+            assert (opened.spend(owner), opened.held(owner)) == (spent, 0)
+    assert sorted(file["purpose"] for file in files) == ["batch", "batch_output"]
+    assert batch["output_file_id"] in [file["id"] for file in files]
+    assert (spent.requests, spent.usd > 0) == (1, True)
 
 
 async def test_who_does_not_hold_a_batch_leaves_it_alone_though_its_key_has_ended(url: str) -> None:

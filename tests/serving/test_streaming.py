@@ -78,7 +78,8 @@ async def chunks(mixture: MixtureConfig, **options: Any) -> list[dict[str, Any]]
     await gateway.start()
     try:
         routes = [gateway.pipeline.route(request) for request in requests]
-        lines = [line async for line in lines_of(gateway, gateway.door.key(None), asked, "r", [*zip(requests, routes, strict=True)], None)]
+        key = await gateway.door.key(None)
+        lines = [line async for line in lines_of(gateway, key, asked, "r", [*zip(requests, routes, strict=True)], None)]
     finally:
         await gateway.pipeline.pool.stop()
     assert lines[-1] == "data: [DONE]\n\n"
