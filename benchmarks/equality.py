@@ -63,8 +63,8 @@ async def measure(n: int = 44) -> dict[str, float]:
         ways = {
             "adapter": await texts(ExpertSpec("e", BASE, "transformers", ADAPTER, system=system, dtype="float32"), questions),
             "merged": await texts(ExpertSpec("e", whole, "transformers", system=system, dtype="float32"), questions),
-            "vllm": await texts(ExpertSpec("e", BASE, "vllm", ADAPTER, system=system), questions),
-            "vllm-batch": await texts(ExpertSpec("e", BASE, "vllm", ADAPTER, system=system), questions, together=True),
+            "vllm": await texts(ExpertSpec("e", BASE, "vllm", ADAPTER, system=system, dtype="bfloat16"), questions),
+            "vllm-batch": await texts(ExpertSpec("e", BASE, "vllm", ADAPTER, system=system, dtype="bfloat16"), questions, together=True),
         }
     pairs = {
         "transformers, float32, one at a time: adapter and merged model": ("adapter", "merged"),

@@ -57,7 +57,9 @@ def five() -> list[ExpertSpec]:
     """Five separate checkpoints: the demo's adapters merged into the base, and Gemma where it is installed, else the base."""
     last = "packaged:gemma-3-270m" if installed("gemma-3-270m") else BASE
     models = {**{name: checkpoint(name) for name in ADAPTERS}, "other": last}
-    return [ExpertSpec(name, model, "vllm", system=SYSTEM, max_tokens=24, max_model_len=512) for name, model in models.items()]
+    return [
+        ExpertSpec(name, model, "vllm", dtype="bfloat16", system=SYSTEM, max_tokens=24, max_model_len=512) for name, model in models.items()
+    ]
 
 
 def calls_of(experts: Sequence[str], n: int) -> list[Call]:
@@ -141,7 +143,7 @@ def direct(prompts: int, rounds: int = 3) -> None:
     from experts.chat import prompt_ids
     from experts.models import resolve
 
-    spec = ExpertSpec("e", BASE, "vllm", system=SYSTEM, max_tokens=64, max_model_len=512, options={"max_num_seqs": 64})
+    spec = ExpertSpec("e", BASE, "vllm", dtype="bfloat16", system=SYSTEM, max_tokens=64, max_model_len=512, options={"max_num_seqs": 64})
     questions = [task.query for task in generate("test", -(-prompts // 11))][:prompts]
     messages = [[{"role": "system", "content": SYSTEM}, {"role": "user", "content": q}] for q in questions]
     calls = [Call(str(at), "e", (Message("user", q),), Sampling(max_tokens=64)) for at, q in enumerate(questions)]

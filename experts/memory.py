@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from experts.base import EngineError, ExpertSpec
@@ -56,18 +57,56 @@ def weight_files(spec: ExpertSpec) -> list[Path]:
     return files if all(file.is_file() for file in files) else []
 
 
-def weight_bytes(spec: ExpertSpec) -> int | None:
-    """Bytes of a model's weights: of its files where they are here, else by its number of parameters; None where neither is known.
+def number_type(spec: ExpertSpec) -> str:
+    """What an expert's engine computes with: what the spec says, else the engine's own choice.
+
+    On processors that do not multiply bfloat16, vLLM is several times as fast in float32 (docs/performance.md).
 
     Example:
-        >>> weight_bytes(ExpertSpec("a", "owner/none", "vllm", size_b=8.03))
+        >>> number_type(ExpertSpec("a", "m", "vllm", gpus=1)), number_type(ExpertSpec("a", "m", "transformers"))
+        ('bfloat16', 'float32')
+    """
+    if spec.dtype is not None:
+        return spec.dtype
+    if spec.engine == "transformers":
+        return "float32"
+    return "bfloat16" if spec.gpus or spec.quantization or _multiplies_bfloat16() else "float32"
+
+
+@cache
+def _multiplies_bfloat16() -> bool:
+    """Whether this processor's libraries have more than a reference path for bfloat16: on x86 from AVX-512 on."""
+    import torch
+
+    able = torch.cpu.get_capabilities()
+    return able.get("architecture") != "x86_64" or bool(able.get("avx512_f"))
+
+
+def weight_bytes(spec: ExpertSpec) -> int | None:
+    """Bytes that a model's weights take: by its files where they are here, else by its parameters; None where neither is known.
+
+    Example:
+        >>> weight_bytes(ExpertSpec("a", "owner/none", "vllm", gpus=1, size_b=8.03))
         16060000000
     """
     if files := weight_files(spec):
-        return sum(file.stat().st_size for file in files)
+        stored = sum(file.stat().st_size for file in files)
+        kind = _stored_as(files[0].parent / "config.json")
+        return stored if kind is None or spec.quantization else round(stored * _per_parameter(number_type(spec)) / _per_parameter(kind))
     if not spec.size_b:
         return None
-    return round(spec.size_b * 1e9 * _BYTES_PER_PARAMETER.get(spec.quantization or spec.dtype or "", 2.0))
+    return round(spec.size_b * 1e9 * _per_parameter(spec.quantization or number_type(spec)))
+
+
+def _per_parameter(kind: str) -> float:
+    return _BYTES_PER_PARAMETER.get(kind, 2.0)
+
+
+def _stored_as(config: Path) -> str | None:
+    """The number type of a checkpoint's files, by its config; None where it does not tell."""
+    told = json.loads(config.read_text(encoding="utf-8"))
+    kind = told.get("dtype") or told.get("torch_dtype")
+    return kind if kind in ("float32", "bfloat16", "float16") else None
 
 
 def engine_parts(specs: Sequence[ExpertSpec]) -> Parts:

@@ -160,11 +160,11 @@ class ExpertPool:
 
     def _bytes(self, group: list[ExpertSpec], *, asleep: bool = False) -> float:
         """What an engine counts against its slot: bytes where a budget is set, else the whole slot."""
-        size = asleep_bytes(group, self.settings.sleep_level) if asleep else engine_bytes(group)
         if self.settings.awake_bytes is None and not asleep:
             return 1.0
         if not self.settings.asleep_bytes and asleep:
             return 0.0
+        size = asleep_bytes(group, self.settings.sleep_level) if asleep else engine_bytes(group)
         if size is None:
             raise EngineError(
                 f"the bytes of {group[0].name!r} are not known, and the slots have a budget: "

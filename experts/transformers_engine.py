@@ -14,6 +14,7 @@ from data.records import Answer, Call, Delta, Done, TokenLogprob, Usage
 from experts.base import EngineError, Event, ExpertSpec
 from experts.chat import prompt_ids, stops
 from experts.choices import LEAST, logprobs_of, tokens_of
+from experts.memory import number_type
 from experts.models import resolve
 
 
@@ -34,7 +35,7 @@ class TransformersEngine:
     def __init__(self, specs: Sequence[ExpertSpec], batch: int | None = None) -> None:
         self.specs = {spec.name: spec for spec in specs}
         self.base = next((spec for spec in specs if spec.adapter is None), specs[0])
-        self.dtype = self.base.dtype or "float32"
+        self.dtype = number_type(self.base)
         self.batch = batch or (1 if self.dtype == "float32" else 8)
         self._model: Any = None
         self._tokenizer: Any = None

@@ -87,7 +87,7 @@ class AsyncVLLMEngine:
         check_parsers(specs)
         # neither a local nor returned: vLLM's imports keep this frame, futures their results, and the engine would live with them
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings))
-        self._memory_bytes = memory_bytes_of(self.base, folder, self._engine.vllm_config)
+        self._memory_bytes = memory_bytes_of(self.base, self._engine.vllm_config)
         self._adapters = lora_requests(specs)
         self._tokenizer = self._engine.get_tokenizer()
 

@@ -75,7 +75,7 @@ class VLLMEngine:
             ) from error
         check_parsers(specs)
         self._engine = LLMEngine.from_engine_args(EngineArgs(**settings))
-        self._memory_bytes = memory_bytes_of(self.base, folder, self._engine.vllm_config)
+        self._memory_bytes = memory_bytes_of(self.base, self._engine.vllm_config)
         self._tokenizer = self._engine.get_tokenizer()
         self._adapters = lora_requests(specs)
 

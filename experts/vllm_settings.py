@@ -16,6 +16,7 @@ from data.records import Answer, Call, Delta, Done, Sampling, TokenLogprob, Tool
 from experts.base import Engine, EngineDied, EngineError, Event, ExpertSpec
 from experts.chat import prompt_ids, stops, tools_of
 from experts.choices import LEAST, TOLD, logprobs_of, tokens_of
+from experts.memory import number_type, weight_bytes
 from experts.vllm_tools import ToolReader
 
 # with multiprocessing at 1, vLLM's CPU platform puts another process under "uni"; AsyncLLM has its own process either way
@@ -104,7 +105,7 @@ def settings_of(specs: Sequence[ExpertSpec], folder: Path) -> dict[str, Any]:
             raise EngineError(f"the adapter of {spec.name!r} is not at {spec.adapter}: no adapter_config.json there")
     settings: dict[str, Any] = {
         "model": str(folder),
-        "dtype": base.dtype or "bfloat16",
+        "dtype": number_type(base),
         "max_model_len": max(spec.max_model_len for spec in specs),
         "quantization": base.quantization,
         "trust_remote_code": base.trust_remote_code,
@@ -131,14 +132,14 @@ def lora_requests(specs: Sequence[ExpertSpec]) -> dict[str, Any]:
     return {spec.name: LoRARequest(spec.name, number, str(spec.adapter)) for number, spec in enumerate(adapters, start=1)}
 
 
-def memory_bytes_of(base: ExpertSpec, folder: Path, vllm_config: Any) -> int:
+def memory_bytes_of(base: ExpertSpec, vllm_config: Any) -> int:
     """Bytes that a started engine takes on its devices: weights and cache, or the share of the GPUs that vLLM fills with both."""
     cache_bytes, devices = Options.of(base).cache_bytes, max(1, base.gpus)
     if cache_bytes is None:
         from vllm.platforms import current_platform
 
         return int(devices * vllm_config.cache_config.gpu_memory_utilization * current_platform.get_device_total_memory())
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) + devices * cache_bytes
+    return (weight_bytes(base) or 0) + devices * cache_bytes
 
 
 @dataclass(slots=True, eq=False)

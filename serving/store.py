@@ -279,6 +279,12 @@ class Store:
             content: bytes | None = connection.execute(found).scalar_one_or_none()
         return content
 
+    def file_bytes(self, owner: str) -> int:
+        """Bytes that all files of a key take."""
+        with self._reading() as connection:
+            sums = (func.coalesce(func.sum(tables.files.c.bytes), 0),)
+            return int(connection.execute(_select(tables.files, owner, columns=sums)).scalar_one())
+
     def files(self, owner: str, limit: int = PAGE, after: str | None = None, purpose: str | None = None) -> list[StoredFile]:
         """Files, newest first, from after a file on."""
         where = () if purpose is None else (tables.files.c.purpose == purpose,)

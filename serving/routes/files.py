@@ -19,6 +19,8 @@ from serving.routes.pages import paged
 
 MAX_FILE_BYTES = 200 << 20
 """Largest file of a batch, as OpenAI's."""
+MAX_KEPT_BYTES = 4 << 30
+"""Bytes of files that a key keeps at most when it uploads another; answers of batches are filed all the same."""
 
 UPLOAD = {
     "type": "object",
@@ -43,6 +45,9 @@ async def upload(http: HTTPRequest) -> Response:
         file, purpose = form.get("file"), form.get("purpose")
         if purpose != "batch" or not isinstance(file, UploadFile):
             raise CounterpointError("wanted the fields purpose, batch, and file")
+        kept = await asyncio.to_thread(store.file_bytes, key.id)
+        if kept + (file.size or 0) > MAX_KEPT_BYTES:
+            raise CounterpointError(f"this key's files take {kept} of {MAX_KEPT_BYTES} bytes, and this one {file.size}: delete some")
         content, name = await file.read(), (file.filename or "batch.jsonl")[:200]
     made = await asyncio.to_thread(store.add_file, key.id, f"file-{uuid.uuid4().hex}", name, "batch", content)
     return JSONResponse(file_json(made))

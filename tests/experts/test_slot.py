@@ -7,10 +7,11 @@ from typing import ClassVar
 import pytest
 
 from data.records import Answer, Call, Done, Message
-from experts import EngineError, ExpertSpec
+from experts import EngineError, ExpertSpec, memory
 from experts.base import Event
-from experts.memory import engine_bytes, read_ahead, weight_bytes
+from experts.memory import engine_bytes, number_type, read_ahead, weight_bytes
 from experts.slot import Slot
+from experts.vllm_settings import settings_of
 
 
 class Sleeper:
@@ -131,7 +132,23 @@ def test_the_files_of_weights_are_counted_and_read_ahead(tmp_path: Path) -> None
     assert engine_bytes([expert]) == 5000 + (1 << 30)
 
 
+@pytest.mark.parametrize(("avx512", "dtype", "kind", "bytes"), [
+    (True, None, "bfloat16", 5000), (True, "float32", "float32", 10_000),
+    (False, None, "float32", 10_000), (False, "bfloat16", "bfloat16", 5000),
+])  # fmt: skip
+def test_vllm_on_a_processor_computes_in_what_it_multiplies_fast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, avx512: bool, dtype: str | None, kind: str, bytes: int
+) -> None:
+    monkeypatch.setattr(memory, "_multiplies_bfloat16", lambda: avx512)
+    (tmp_path / "config.json").write_text('{"dtype": "bfloat16"}')
+    (tmp_path / "model.safetensors").write_bytes(b"0" * 5000)
+    expert = ExpertSpec("a", str(tmp_path), "vllm", dtype=dtype)
+    assert (number_type(expert), weight_bytes(expert)) == (kind, bytes)
+    assert settings_of([expert], tmp_path)["dtype"] == kind
+    assert number_type(ExpertSpec("b", "m", "vllm", dtype=dtype, gpus=1)) == (dtype or "bfloat16")
+
+
 def test_bytes_of_weights_that_are_not_here_come_from_the_number_of_parameters() -> None:
-    assert weight_bytes(ExpertSpec("a", "owner/model", "vllm", size_b=8.0)) == 16_000_000_000
+    assert weight_bytes(ExpertSpec("a", "owner/model", "vllm", gpus=1, size_b=8.0)) == 16_000_000_000
     assert weight_bytes(ExpertSpec("a", "owner/model", "vllm", size_b=8.0, quantization="awq")) == 4_800_000_000
     assert weight_bytes(ExpertSpec("a", "owner/model", "vllm")) is None

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -164,6 +165,26 @@ async def test_a_key_reaches_only_the_experts_that_it_may_ask(store: str) -> Non
         assert (refused.status_code, refused.json()["error"]["message"]) == (404, f"no model is called '{name}'; there are mix, b")
 
 
+@pytest.mark.parametrize("keys", [True, False])
+async def test_keys_are_read_beside_the_loop_so_that_a_slow_store_holds_up_nobody_else(
+    store: str, keys: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, read = made_key(store), Store.key
+    threads: list[str] = []
+
+    def slow(self: Store, id: str) -> Any:
+        threads.append(threading.current_thread().name)
+        return read(self, id)
+
+    async with served(serving={"keys": keys, "store": store}) as client:
+        monkeypatch.setattr(Store, "key", slow)
+        for headers in (mine, mine, {"authorization": "Bearer cp-nonsense"}):
+            await client.get("/v1/models", headers=headers)
+    assert threads
+    assert threading.main_thread().name not in threads
+    assert len(threads) <= 3  # what was read a moment ago is not read again
+
+
 async def test_a_keys_defaults_hold_where_a_request_sets_none(store: str) -> None:
     mine = made_key(store, defaults={"k": 1, "explain": True})
     async with served(serving={"keys": True, "store": store}) as client:
@@ -260,6 +281,7 @@ async def test_pages_of_other_sites_and_names_of_other_hosts_are_refused_where_n
     async with served() as client:
         for headers in ({"host": "evil.example"}, {"origin": "https://evil.example"}):
             assert (await client.get("/v1/models", headers=headers)).status_code == 400
+            assert (await client.get("/metrics", headers=headers)).status_code == 400
             assert (await client.post("/v1/chat/completions", json=chat(FRANCE), headers=headers)).status_code == 400
         assert (await client.get("/v1/models", headers={"origin": "http://localhost:8501"})).status_code == 200
 

@@ -9,6 +9,7 @@ from serving.forgetting import journals_of
 from serving.gateway import Gateway
 from serving.jobs import Jobs
 from serving.keys import LOCAL, Key, Keys
+from serving.routes import files
 from serving.store import Store, StoreError
 from serving.tables import Spend
 from tests.serving.test_gateway import FRANCE, chat, made_key, served
@@ -177,6 +178,18 @@ async def test_a_batch_that_cannot_begin_says_why(url: str, body: dict[str, Any]
     assert (response.status_code, message in response.json()["error"]["message"]) == (400, True), response.text
 
 
+async def test_a_key_that_keeps_too_much_is_told_so_and_may_delete(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(lines(FRANCE))
+    monkeypatch.setattr(files, "MAX_KEPT_BYTES", size + 1)
+    upload = {"data": {"purpose": "batch"}, "files": {"file": ("in.jsonl", lines(FRANCE), "application/jsonl")}}
+    async with served(**settings(url)) as client:
+        first, second = await client.post("/v1/files", **upload), await client.post("/v1/files", **upload)
+        wanted = f"this key's files take {size} of {size + 1} bytes, and this one {size}: delete some"
+        assert (first.status_code, second.status_code, second.json()["error"]["message"]) == (200, 400, wanted)
+        await client.delete(f"/v1/files/{first.json()['id']}")
+        assert (await client.post("/v1/files", **upload)).status_code == 200
+
+
 async def test_without_a_store_files_and_batches_are_refused() -> None:
     async with served() as client:
         for response in (await client.get("/v1/files"), await client.get("/v1/batches"), await client.get("/v1/files/x")):
@@ -231,14 +244,14 @@ async def test_a_batch_cut_off_at_its_very_end_is_filed_and_booked_once(url: str
             await asyncio.sleep(0.5)
         await gateway_of(client)._resume()
         batch = await ended(client, id, mine)
-        files = (await client.get("/v1/files", headers=mine)).json()["data"]
+        kept = (await client.get("/v1/files", headers=mine)).json()["data"]
         with Store(url) as opened:
             owner = Keys(opened).list()[0].id
             spent = opened.spend(owner)
             assert not opened.end_batch(owner, id, Spend(1.0, 1, 1, 1), held=True, status="failed")  # it has ended
             assert (opened.spend(owner), opened.held(owner)) == (spent, 0)
-    assert sorted(file["purpose"] for file in files) == ["batch", "batch_output"]
-    assert batch["output_file_id"] in [file["id"] for file in files]
+    assert sorted(file["purpose"] for file in kept) == ["batch", "batch_output"]
+    assert batch["output_file_id"] in [file["id"] for file in kept]
     assert (spent.requests, spent.usd > 0) == (1, True)
 
 
