@@ -104,8 +104,11 @@ def _per_parameter(kind: str) -> float:
 
 def _stored_as(config: Path) -> str | None:
     """The number type of a checkpoint's files, by its config; None where it does not tell."""
-    told = json.loads(config.read_text(encoding="utf-8"))
-    kind = told.get("dtype") or told.get("torch_dtype")
+    try:
+        told = json.loads(config.read_text(encoding="utf-8"))
+        kind = told.get("dtype") or told.get("torch_dtype")
+    except (OSError, ValueError, AttributeError):  # whoever loads the model says what is wrong with it
+        return None
     return kind if kind in ("float32", "bfloat16", "float16") else None
 
 

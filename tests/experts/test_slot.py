@@ -124,10 +124,11 @@ async def test_other_specs_start_the_engine_anew() -> None:
     assert await slot.bytes() == {"awake": 70, "asleep": 0}
 
 
-def test_the_files_of_weights_are_counted_and_read_ahead(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
+@pytest.mark.parametrize("config", ["{}", "[]", "{", '{"dtype": ["bfloat16"]}', '{"torch_dtype": "float32"}'])
+def test_the_files_of_weights_are_counted_and_read_ahead(tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.json").write_text(config)
     (tmp_path / "model.safetensors").write_bytes(b"0" * 5000)
-    expert = ExpertSpec("a", str(tmp_path), "vllm", options={"kv_cache_gb": 1})
+    expert = ExpertSpec("a", str(tmp_path), "vllm", dtype="float32", options={"kv_cache_gb": 1})
     assert weight_bytes(expert) == read_ahead([expert]) == 5000
     assert engine_bytes([expert]) == 5000 + (1 << 30)
 
