@@ -4,6 +4,8 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -14,6 +16,19 @@ QUESTIONS = {
     "rhyme": ("Which word rhymes with house?", "words"),
 }
 SCORES = {"math": (1.0, 1.0, 0.0, 0.0), "language": (0.0, 0.25, 1.0, 1.0), "general": (1.0, 0.5, 0.5, 1.0)}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a file to one worker, and all files of tests/live, which share a running mixture that takes gigabytes."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return "tests/live" if file.startswith("tests/live/") else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture
