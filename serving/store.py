@@ -315,7 +315,7 @@ class Store:
                 connection.execute(_update(tables.batches, owner, *which).values(**changes))
         return self.batch(owner, id)
 
-    def end_batch(self, owner: str, id: str, used: Spend, *, held: bool, **changes: Any) -> bool:
+    def end_batch(self, owner: str, id: str, used: Spend, *, held: bool, status: str, **changes: Any) -> bool:
         """Change a batch that runs to one that has ended, and book what it took: both or neither.
 
         Args:
@@ -323,14 +323,15 @@ class Store:
             id: The batch.
             used: What it took.
             held: Whether a hold of its id was set aside; one that is gone has been booked.
-            changes: Its fields, as in `change_batch`.
+            status: How it ended.
+            changes: Its other fields, as in `change_batch`.
 
         Returns:
             Whether it ran until now.
         """
         with self._writing() as connection:
             which = (tables.batches.c.id == id, tables.batches.c.status.in_(RUNNING))
-            if not connection.execute(_update(tables.batches, owner, *which).values(**changes)).rowcount:
+            if not connection.execute(_update(tables.batches, owner, *which).values(status=status, **changes)).rowcount:
                 return False
             if connection.execute(_delete(tables.holds, owner, tables.holds.c.id == id)).rowcount or not held:
                 self._book(connection, owner, used, time.time())

@@ -229,6 +229,7 @@ def test_every_statement_on_rows_of_owners_names_the_owner(store: Store) -> None
         "batch": batch("b1"),
         "usd": 0.0,
         "text": True,
+        "status": "failed",
     }
     names = [name for name in dir(Store) if not name.startswith("_") and callable(getattr(Store, name)) and name not in FOR_ALL]
     for name in sorted(names):
